@@ -1,0 +1,1 @@
+"""The measurement core: clocks, schedules, statistics, records. It knows nothing of sparsity."""

@@ -1,0 +1,21 @@
+"""Sparse linear layers: one format a file, all with the contract of `SparseLinear`."""
+
+from __future__ import annotations
+
+from .base import SparseLinear
+from .block import BlockLinear
+from .condensed import CondensedLinear
+from .csr import CSRLinear
+from .diagonal import DiagonalLinear
+from .masked_dense import MaskedDenseLinear
+from .nm import NMLinear
+
+__all__ = [
+    "BlockLinear",
+    "CSRLinear",
+    "CondensedLinear",
+    "DiagonalLinear",
+    "MaskedDenseLinear",
+    "NMLinear",
+    "SparseLinear",
+]

@@ -1,0 +1,119 @@
+"""The tasks of the project: `nox -s bench`, `nox -s tests`, and those below.
+
+Environments are kept and installed once; `nox --no-venv` uses the Python that runs nox as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+CONSTRAINTS = ROOT / "constraints.txt"
+LIBRARY = ("-e", ".[bench,report]")
+
+
+def prepare(session: nox.Session, *requirements: str) -> None:
+    """Install `requirements`, unless this environment holds them since an earlier call.
+
+    Python leaves the current folder off its path from here on: the folder `kernels` of the
+    repository must not be importable under that name, which another package has.
+    """
+    session.env["PYTHONSAFEPATH"] = "1"
+    if not session.virtualenv.is_sandboxed:
+        return
+    decisive = json.dumps([PYPROJECT, CONSTRAINTS.read_text(), requirements])
+    digest = hashlib.sha256(decisive.encode()).hexdigest()
+    stamp = Path(session.virtualenv.location) / "installed"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    session.install(*requirements, "--constraint", str(CONSTRAINTS))
+    stamp.write_text(digest)
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The requirements of one dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and types of the library, the suites and the tests."""
+    prepare(session, *LIBRARY, *group("test"), *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    library = mirror(Path(session.create_tmp()) / "types")
+    session.run(
+        "mypy", str(library), "suites", "tests", "noxfile.py", env={"MYPYPATH": str(library.parent)}
+    )
+
+
+def mirror(folder: Path) -> Path:
+    """Copy the library into `folder` in its installed shape.
+
+    Type checkers cannot follow the mapping of `kernels/` to `dynadiag.kernels`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    unread = shutil.ignore_patterns("__pycache__")
+    places = PYPROJECT["tool"]["setuptools"]["package-dir"]
+    for package, place in places.items():
+        shutil.copytree(ROOT / place, folder.joinpath(*package.split(".")), ignore=unread)
+    return folder / "dynadiag"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests that need no GPU."""
+    prepare(session, *LIBRARY, *group("test"))
+    session.run("pytest", "-m", "not gpu", "--benchmark-quiet", *session.posargs)
+
+
+@nox.session(default=False)
+def tests_gpu(session: nox.Session) -> None:
+    """Run the tests that need a CUDA device."""
+    prepare(session, *LIBRARY, *group("test"))
+    session.run("pytest", "-m", "gpu", "--benchmark-quiet", *session.posargs)
+
+
+@nox.session(default=False)
+def smoke(session: nox.Session) -> None:
+    """Run every suite once, without timing."""
+    prepare(session, *LIBRARY)
+    session.run("pytest", "suites", "--mode", "smoke", "--benchmark-disable", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure the layers on this machine and write the report: `-- --mode full -k 768x3072`."""
+    prepare(session, *LIBRARY)
+    # After Ctrl-C the current kernel ends and the records are closed, before nox kills anything.
+    session.run("python", "-m", "dynadiag", "bench", *session.posargs, interrupt_timeout=60)
+
+
+@nox.session(default=False)
+def report(session: nox.Session) -> None:
+    """Turn runs into one page with figures: `-- results/runs/NAME`."""
+    prepare(session, *LIBRARY)
+    session.run("python", "-m", "dynadiag", "report", *session.posargs)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, install the wheel alone, and test what it holds."""
+    if not session.virtualenv.is_sandboxed:
+        session.skip("it installs the wheel, which needs an environment of its own")
+    prepare(session, *PYPROJECT["project"]["dependencies"], *group("build"))
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("pyproject-build", "--outdir", str(dist))
+    session.install("--no-deps", "--force-reinstall", *map(str, dist.glob("*.whl")))
+    session.run("pytest", "tests/test_packaging.py", *session.posargs)

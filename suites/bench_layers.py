@@ -1,0 +1,28 @@
+"""Linear layers, format against format: `pytest suites/bench_layers.py --mode quick`."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynadiag.bench.clocks import HostStamp
+from dynadiag.bench.paired import Benchmark
+from dynadiag.bench.records import RecordError
+
+from .cases import Case
+from .measure import Measurement
+from .run import Run
+
+
+@pytest.mark.benchmark(timer=HostStamp)
+def test_layer(benchmark: Benchmark, case: Case, run: Run) -> None:
+    try:
+        measurement = Measurement(case, case.seed(run.seed))
+        measurement.time(benchmark, run.mode.precision)
+        run.keep(measurement)
+    except RecordError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    except Exception as error:
+        run.keep_failure(case, error)
+        raise
+    if measurement.troubles:
+        pytest.fail("; ".join(measurement.troubles), pytrace=False)

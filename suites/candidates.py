@@ -1,0 +1,102 @@
+"""From an arm's name to a layer that is known to compute the right thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dynadiag.bench.clocks import HostStamp
+from dynadiag.bench.paired import FLOOR, Precision
+
+from .arms import ARMS, Arm
+from .calls import TOLERANCES, Call, Inputs, make_call, reference, relative_error
+from .cases import CONTROLS, Case
+from .rows import Samples
+
+SUBJECT = "diagonal"
+BASELINES = ("dense", "csr")
+FEW, FEW_S = 5, 0.05
+SLOW = 20  # times dense: such an arm would eat the time of all others
+
+
+@dataclass
+class Candidate:
+    """An arm of a case on its way to being timed.
+
+    Attributes:
+        status: ok; skipped, where the format cannot hold the weight; failed; wrong.
+        reason: why it is not ok.
+        error: relative to fp64; None where nothing was computed.
+        seconds: of the fastest of a few calls.
+    """
+
+    name: str
+    arm: Arm
+    status: str = "ok"
+    reason: str | None = None
+    error: float | None = None
+    seconds: float = 0.0
+    layer: Any = None
+    call: Call = field(default=tuple)
+
+
+def prepare(case: Case, name: str, inputs: Inputs, seed: int) -> Candidate:
+    """Build an arm and compare it with fp64; only one of status ok may be timed."""
+    candidate = Candidate(name, ARMS[name])
+    try:
+        reason = candidate.arm.why_not(case)
+        if reason is not None:
+            candidate.status, candidate.reason = "skipped", reason
+        else:
+            _build_and_check(case, candidate, inputs, seed)
+    except Exception as error:  # whatever befalls one arm must not cost the others their times
+        message = str(error).partition("\n")[0]
+        candidate.status, candidate.reason = "failed", f"{type(error).__name__}: {message}"
+    return candidate
+
+
+def _build_and_check(case: Case, candidate: Candidate, inputs: Inputs, seed: int) -> None:
+    candidate.layer = candidate.arm.build(case, seed)
+    expected = reference(case.direction, candidate.layer, inputs)
+    candidate.call = make_call(case.direction, candidate.layer, inputs)
+    candidate.error = error = relative_error(candidate.call(), expected)
+    allowed = TOLERANCES[case.dtype]
+    if error <= allowed:
+        candidate.seconds = float(a_few(candidate.call, FEW_S).min())
+    else:
+        candidate.status = "wrong"
+        candidate.reason = f"error {error:.2g} against fp64; {case.dtype} allows {allowed:g}"
+
+
+def a_few(call: Call, budget_s: float) -> Samples:
+    """Return the seconds of one to `FEW` calls, no further one once the budget is spent."""
+    seconds: list[float] = []
+    while len(seconds) < FEW and sum(seconds) < budget_s:
+        start = HostStamp()
+        call()
+        seconds.append(HostStamp() - start)
+    return np.asarray(seconds)
+
+
+def in_rounds(seconds: Mapping[str, float], precision: Precision) -> list[str]:
+    """Choose the arms that are timed side by side, the subject first.
+
+    Subject, controls and baselines always are. The others join, the fastest first, while as many
+    rounds as an interval needs still fit the time of the case, unless far slower than dense.
+
+    Args:
+        seconds: of one call, by arm.
+        precision: holds the time of a case.
+    """
+    always = dict.fromkeys((SUBJECT, *CONTROLS, *BASELINES))
+    chosen = [name for name in always if name in seconds]
+    left = precision.hard_cap_s / FLOOR - sum(seconds[name] for name in chosen)
+    limit = SLOW * seconds.get("dense", precision.hard_cap_s)
+    for name in sorted(seconds.keys() - always.keys(), key=lambda name: seconds[name]):
+        left -= seconds[name]
+        if left >= 0 and seconds[name] <= limit:
+            chosen.append(name)
+    return chosen

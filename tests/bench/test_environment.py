@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dynadiag.bench import environment, processor
+
+
+def commit(folder: Path) -> None:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    (tmp_path / "file").write_text("one")
+    commit(tmp_path)
+    return tmp_path
+
+
+def test_the_header_is_json_and_says_what_was_run() -> None:
+    header = environment.header(mode="full", seed=3, argv=["dynadiag", "bench"])
+    assert json.loads(json.dumps(header)) == header
+    assert (header["mode"], header["seed"], header["argv"]) == ("full", 3, ["dynadiag", "bench"])
+    assert header["device"]["slug"] == environment.device_slug()
+    assert header["software"]["torch"]
+    assert header["torch_flags"]["num_threads"] >= 1
+
+
+def test_headers_have_their_own_run_id() -> None:
+    assert environment.header()["run_id"] != environment.header()["run_id"]
+
+
+def test_the_header_gives_nobody_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    monkeypatch.setenv("TORCH_HOME", "/home/somebody/torch")
+    monkeypatch.setattr("platform.node", lambda: "hidden-host")
+    header = environment.header(argv=["/home/somebody/bin/dynadiag", "--out=/home/somebody/runs"])
+    text = json.dumps(header)
+    assert not any(word in text for word in ("hunter2", "somebody", "hidden-host"))
+    assert header["argv"] == ["dynadiag", "--out=runs"]
+    assert header["env"]["TORCH_HOME"] == "torch"
+
+
+def test_only_listed_variables_are_kept() -> None:
+    kept = environment.variables(
+        {
+            "OMP_NUM_THREADS": "2",
+            "CUDA_VISIBLE_DEVICES": "0",
+            "LD_PRELOAD": "/usr/lib/a.so:/opt/lib/b.so",
+            "CUDA_HOME": "x",
+            "HOME": "x",
+            "MY_TORCH_TOKEN": "x",
+        }
+    )
+    assert kept == {
+        "CUDA_VISIBLE_DEVICES": "0",
+        "LD_PRELOAD": "a.so:b.so",
+        "OMP_NUM_THREADS": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/a/b/c.py", "c.py"),
+        ("--out=/x/y", "--out=y"),
+        ("results/runs", "results/runs"),
+        ("../shared/x", "../shared/x"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("k=1", "k=1"),
+    ],
+)
+def test_folders_are_cut_from_absolute_paths_only(text: str, expected: str) -> None:
+    assert environment.without_folders(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "intel-xeon-platinum-8481c"),
+        ("AMD EPYC 9B14 96-Core Processor", "amd-epyc-9b14"),
+        ("NVIDIA H200", "nvidia-h200"),
+        ("../../etc", "etc"),
+        ("", "unknown"),
+    ],
+)
+def test_slugs(name: str, expected: str) -> None:
+    assert environment.slug(name) == expected
+
+
+def test_git_describes_a_clean_and_a_changed_checkout(checkout: Path) -> None:
+    clean = environment.git(checkout)
+    assert len(clean["sha"]) == 40
+    assert (clean["dirty"], clean["diff_sha256"], clean["reason"]) == (False, None, None)
+    (checkout / "file").write_text("two")
+    changed = environment.git(checkout)
+    assert changed["sha"] == clean["sha"]
+    assert changed["dirty"] is True
+    assert len(changed["diff_sha256"]) == 64
+
+
+def test_git_is_null_outside_a_checkout(tmp_path: Path) -> None:
+    facts = environment.git(tmp_path)
+    assert facts.pop("reason")
+    assert set(facts.values()) == {None}
+    assert environment.git(tmp_path / "missing")["reason"]
+
+
+def test_git_ignores_the_checkout_of_somebody_else(checkout: Path) -> None:
+    inside = checkout / "site-packages"
+    inside.mkdir()
+    facts = environment.git(inside)
+    assert (facts["sha"], facts["reason"]) == (None, "not a checkout of dynadiag")
+
+
+def test_no_git_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    assert environment.git(tmp_path)["reason"] == "git is not installed"
+    assert environment.header()["git"]["sha"] is None
+
+
+def test_a_bare_system_still_has_a_header(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processor, "read", lambda path: None)
+    monkeypatch.setattr(processor, "_CACHES", tmp_path)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "getloadavg", raising=False)
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    header = environment.header()
+    assert header["device"]["name"]
+    assert header["device"]["cache_bytes"] == {}
+    assert header["device"]["isa"] == []
+    assert header["host"]["memory_bytes"] is None
+    assert header["host"]["load_average"] is None
+
+
+def test_caches_are_read_in_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listed = [("Data", "1", "32K"), ("Instruction", "1", "64K"), ("Unified", "2", "2M")]
+    for number, (kind, level, size) in enumerate(listed):
+        folder = tmp_path / f"index{number}"
+        folder.mkdir()
+        for file, text in (("type", kind), ("level", level), ("size", size)):
+            (folder / file).write_text(text + "\n")
+    monkeypatch.setattr(processor, "_CACHES", tmp_path)
+    assert processor.caches() == {"l1": 32 * 2**10, "l2": 2 * 2**20}

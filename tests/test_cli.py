@@ -1,0 +1,191 @@
+"""The command line: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dynadiag import cli
+
+Bench = Callable[..., subprocess.CompletedProcess[str]]
+
+# Suites as small as they can be: the same options and the same plugin as the real ones.
+CONFTEST = """
+from pathlib import Path
+import pytest
+
+class Run:
+    folder = None
+
+def pytest_addoption(parser):
+    for name in ("--mode", "--arms", "--shapes", "--out", "--resume", "--seed"):
+        parser.addoption(name)
+
+def pytest_configure(config):
+    if config.option.mode not in (None, "quick"):
+        raise pytest.UsageError(f"unknown mode {config.option.mode!r}; known: quick")
+    run = Run()
+    run.folder = config.option.resume and Path(config.option.resume)
+    config.pluginmanager.register(run, "dynadiag-run")
+
+@pytest.fixture(autouse=True)
+def recorded(pytestconfig):
+    run = pytestconfig.pluginmanager.get_plugin("dynadiag-run")
+    run.folder = Path(pytestconfig.option.out or "runs") / "one"
+"""
+CASES = """
+import warnings
+
+def test_good():
+    warnings.warn("some other torch says so")
+
+def test_wrong():
+    assert False
+
+def test_stopped():
+    raise KeyboardInterrupt
+"""
+CONFIG = """
+[tool.pytest.ini_options]
+python_files = ["bench_*.py"]
+filterwarnings = ["error"]
+"""
+# The child runs the suites of a temporary checkout, and a report that only names its place.
+CHILD = """
+import sys
+from pathlib import Path
+from dynadiag import cli
+cli.CHECKOUT = Path(sys.argv[1])
+
+def write_report(runs, out):
+    if "stopped" in str(runs[0]):
+        raise KeyboardInterrupt
+    return runs[0] / "report.html"
+
+cli._write_report = write_report
+sys.exit(cli.main(["bench", *sys.argv[2:]]))
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    suites = tmp_path / "suites"
+    suites.mkdir()
+    (suites / "conftest.py").write_text(CONFTEST, encoding="utf-8")
+    (suites / "bench_fake.py").write_text(CASES, encoding="utf-8")
+    config = (
+        '[tool.pytest.ini_options]\npython_files = ["bench_*.py"]\nfilterwarnings = ["error"]\n'
+    )
+    (tmp_path / "pyproject.toml").write_text(config, encoding="utf-8")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", CHILD, str(tmp_path), *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    return run
+
+
+def test_bench_ends_with_the_path_of_the_report(bench: Bench) -> None:
+    done = bench("-k", "good")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == str(Path("runs", "one", "report.html"))
+
+
+def test_bench_without_a_report_writes_none(bench: Bench) -> None:
+    done = bench("-k", "good", "--no-report")
+    assert done.returncode == 0
+    assert "report.html" not in done.stdout
+
+
+def test_wrong_case_exits_1_and_is_reported(bench: Bench) -> None:
+    done = bench("-k", "wrong")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].endswith("report.html")
+
+
+@pytest.mark.parametrize("session", [None, "bench"])
+def test_interrupted_bench_tells_how_to_go_on(
+    session: str | None, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOX_CURRENT_SESSION", raising=False)
+    if session is not None:
+        monkeypatch.setenv("NOX_CURRENT_SESSION", session)
+    done = bench("-k", "good or stopped", "--out", "my runs")
+    assert done.returncode == 130
+    command = "nox -s bench --" if session else "python -m dynadiag bench"
+    assert done.stderr.endswith(f" {command} --resume '{Path('my runs', 'one')}'\n")
+
+
+def test_interrupted_report_tells_how_to_go_on(bench: Bench) -> None:
+    done = bench("-k", "good", "--out", "stopped")
+    assert done.returncode == 130
+    assert done.stderr.endswith(f" --resume {Path('stopped', 'one')}\n")
+
+
+def test_resuming_a_complete_run_writes_its_report(bench: Bench) -> None:
+    done = bench("-k", "nothing", "--resume", "runs/one")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == str(Path("runs", "one", "report.html"))
+
+
+def test_unknown_mode_exits_2_and_lists_the_known(bench: Bench) -> None:
+    done = bench("--mode", "fast")
+    assert done.returncode == 2
+    assert "unknown mode 'fast'; known: quick" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_selection_of_nothing_exits_2(bench: Bench) -> None:
+    done = bench("-k", "nothing")
+    assert done.returncode == 2
+    assert "no case to measure" in done.stderr
+
+
+def test_bench_outside_a_checkout_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
+    assert cli.main(["bench"]) == 2
+    assert "clone the repository" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "extra"), [("bench", "bench,report"), ("report", "report")])
+def test_missing_packages_are_named_with_their_extra(
+    command: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "jinja2" else object())
+    words = [command] if command == "bench" else [command, "some-run"]
+    assert cli.main(words) == 2
+    expected = f"dynadiag: jinja2 not installed: pip install 'dynadiag[{extra}]'\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_report_of_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "none") in error
+    assert error.count("\n") == 1
+
+
+def test_resume_and_out_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["bench", "--resume", "a", "--out", "b"])
+    assert left.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_env_prints_the_header_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["env"]) == 0
+    assert "schema_version" in json.loads(capsys.readouterr().out)
+
+
+def test_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-P", "-m", "dynadiag", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("env", "bench", "report"))
