@@ -41,11 +41,19 @@ class Inputs:
         return Inputs(self.x.double(), self.g.double())
 
 
+def grad_mode(direction: str) -> torch.set_grad_enabled:
+    """Return the mode for all calls of a direction: a forward alone builds no graph.
+
+    Entered once around a case, as a model in use does it, and not at every call.
+    """
+    return torch.set_grad_enabled(direction != "forward")
+
+
 def make_call(direction: str, layer: Any, inputs: Inputs) -> Call:
     """Return the function to time.
 
     Args:
-        direction: forward, without a graph; grad_x or grad_values, the backward alone through a
+        direction: forward, to be called where `grad_mode` says; grad_x or grad_values, the backward alone through a
             graph that wants nothing else; step, a forward and the gradients of x, weight and bias.
         layer: what computes y; its `requires_grad` flags are set.
         inputs: x and g.
@@ -66,7 +74,7 @@ def reference(direction: str, layer: Any, inputs: Inputs) -> tuple[Tensor, ...]:
 def _call(direction: str, apply: Callable[[Tensor], Tensor], layer: Any, inputs: Inputs) -> Call:
     x, g, weight = inputs.x.detach(), inputs.g, stored_weight(layer)
     if direction == "forward":
-        return torch.no_grad()(lambda: (apply(x),))
+        return lambda: (apply(x),)
     layer.requires_grad_(False)
     wanted: dict[str, list[Tensor]] = {
         "grad_x": [x],
@@ -102,6 +110,6 @@ def relative_error(results: tuple[Tensor, ...], expected: tuple[Tensor, ...]) ->
     for result, right in zip(results, expected, strict=True):
         if result.shape != right.shape or not result.isfinite().all():
             return float("inf")
-        right = right.double()
-        errors.append(float((result.double() - right).norm() / right.norm()))
+        right = right.detach().double()
+        errors.append(float((result.detach().double() - right).norm() / right.norm()))
     return max(errors)

@@ -416,7 +416,7 @@ def test_bad_offsets_are_refused_by_every_backend(
 
 
 def test_offsets_beyond_32_bits_are_refused(backend: str) -> None:
-    with pytest.raises(ValueError, match="offset 4294967296 is outside"):
+    with pytest.raises(ValueError, match="4294967296"):
         call_with(offsets=torch.tensor([2**32, 1]), backend=backend)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -80,7 +81,8 @@ def test_the_backend_asked_for_computes(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(kernels.get("dense"), "forward", lambda *_: torch.tensor(42.0))
     given: Any = arguments("diagonal_linear", 6, 6, torch.float32, "dense")[:-1]
     with torch.no_grad():
-        for call in (OPS.diagonal_linear, operators.linear):
+        calls: tuple[Callable[..., Tensor], ...] = (OPS.diagonal_linear, operators.linear)
+        for call in calls:
             assert call(*given, "dense").item() == 42
             assert call(*given, "reference").shape == (2, 3, 6)
 

@@ -430,7 +430,7 @@ def test_sanitizers_find_nothing(lanes: int, tmp_path: Path) -> None:
     preload = " ".join(sanitizer(name) for name in ("asan", "ubsan"))
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -O1 -g"
     printed = again(
-        "last_bit or diagonal_can_begin or written or any_strides or leading",
+        "last_bit or diagonal_can_begin or written or any_strides or leading or threads",
         tmp_path,
         f"{flags} -DDYNADIAG_LANES={lanes}",
         LD_PRELOAD=preload,
