@@ -72,9 +72,16 @@ def mirror(folder: Path) -> Path:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that need no GPU."""
+    """Run the tests that need no GPU and take minutes in all."""
     prepare(session, *LIBRARY, *group("test"))
-    session.run("pytest", "-m", "not gpu", "--benchmark-quiet", *session.posargs)
+    session.run("pytest", "-m", "not gpu and not slow", "--benchmark-quiet", *session.posargs)
+
+
+@nox.session(default=False)
+def tests_slow(session: nox.Session) -> None:
+    """Run the slow tests: sanitizers, other vector widths, the compiler."""
+    prepare(session, *LIBRARY, *group("test"))
+    session.run("pytest", "-m", "slow and not gpu", "--benchmark-quiet", *session.posargs)
 
 
 @nox.session(default=False)

@@ -109,7 +109,8 @@ def diagonal_linear(
         TypeError: dtypes differ.
     """
     device = x.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):
+    # As torch's own products, float64 stays what it is under autocast.
+    if device != "meta" and torch.is_autocast_enabled(device) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
         x, values = x.to(dtype), values.to(dtype)
         bias = None if bias is None else bias.to(dtype)

@@ -63,6 +63,8 @@ def achieved_sparsity(out_features: int, in_features: int, num_diagonals: int) -
 def check_num_diagonals(out_features: int, in_features: int, num_diagonals: int) -> None:
     """Raise ValueError unless 1 <= K <= P."""
     candidates = num_candidates(out_features, in_features)
+    if isinstance(num_diagonals, float):
+        raise TypeError(f"num_diagonals is {num_diagonals}, but counts diagonals; pass an integer")
     if not 1 <= num_diagonals <= candidates:
         raise ValueError(
             f"num_diagonals is {num_diagonals}, but a matrix of {out_features} x {in_features} has "
@@ -94,6 +96,8 @@ def check_offsets(offsets: Tensor, out_features: int, in_features: int) -> None:
 def as_offsets(offsets: Sequence[int] | Tensor, out_features: int, in_features: int) -> Tensor:
     """Return checked offsets as an int32 tensor (K,), in the order given."""
     given = offsets if isinstance(offsets, Tensor) else torch.tensor(offsets, device="cpu")
+    if given.numel() == 0:
+        raise ValueError("offsets are empty, but a matrix needs at least one diagonal")
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise TypeError(f"offsets are {given.dtype}, but name diagonals; pass integers")
     check_offsets(given, out_features, in_features)

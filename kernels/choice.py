@@ -74,9 +74,13 @@ def choose(
             raise ValueError(f"{reason}; pass backend='auto', or see dynadiag.backends()")
         return backend
     problem = Problem(direction, dtype, out_features, in_features, num_diagonals, batch, threads)
-    return registry.get(
+    best = registry.get(
         _best_on_cpu(problem) if device == "cpu" else _best_elsewhere(device, dtype)
     )
+    reason = best.why_not(device, dtype)
+    if reason is not None:
+        raise ValueError(f"no backend fits: {reason}")
+    return best
 
 
 def _best_on_cpu(problem: Problem) -> str:
@@ -133,7 +137,7 @@ def _read(path: Path) -> dict[str, str]:
 def _table() -> Table:
     try:
         return Table(build.build().with_suffix(".json"))
-    except build.BuildError:
+    except (build.BuildError, OSError):
         return Table(None)
 
 

@@ -53,8 +53,9 @@ def make_call(direction: str, layer: Any, inputs: Inputs) -> Call:
     """Return the function to time.
 
     Args:
-        direction: forward, to be called where `grad_mode` says; grad_x or grad_values, the backward alone through a
-            graph that wants nothing else; step, a forward and the gradients of x, weight and bias.
+        direction: forward, to be called where `grad_mode` says; grad_x or grad_values, the
+            backward alone through a graph that wants nothing else; step, a forward and the
+            gradients of x, weight and bias.
         layer: what computes y; its `requires_grad` flags are set.
         inputs: x and g.
     """

@@ -85,8 +85,9 @@ def in_rounds(seconds: Mapping[str, float], precision: Precision) -> list[str]:
     """Choose the arms that are timed side by side, dense first.
 
     The first is the one that pytest-benchmark times: that way the A/A control also tells whether
-    its way of timing differs from ours. Controls, subject and baselines always are chosen. The others join, the fastest first, while as many
-    rounds as an interval needs still fit the time of the case, unless far slower than dense.
+    its way of timing differs from ours. Controls, subject and baselines are always chosen. The
+    others join, the fastest first, while as many rounds as an interval needs still fit the time of
+    the case, unless far slower than dense.
 
     Args:
         seconds: of one call, by arm.

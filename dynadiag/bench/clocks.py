@@ -39,7 +39,7 @@ class EventStamp:
     __slots__ = ("_event",)
 
     def __init__(self) -> None:
-        self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._event = torch.cuda.Event(enable_timing=True)
         self._event.record()
 
     def __sub__(self, start: EventStamp, /) -> float:

@@ -79,5 +79,5 @@ def _seconds(call: Callable[[], Tensor]) -> float:
 
 
 def _wait() -> None:
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()

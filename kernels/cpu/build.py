@@ -34,8 +34,7 @@ def cache_folder() -> Path:
     Raises:
         BuildError: it cannot be made, or others could write to it.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get(CACHE) or Path(base) / "dynadiag")
+    folder = _wanted_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -47,6 +46,17 @@ def cache_folder() -> Path:
             f"make it yours alone (chmod 700) or set {CACHE}"
         )
     return folder
+
+
+def _wanted_folder() -> Path:
+    if os.environ.get(CACHE):
+        return Path(os.environ[CACHE])
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "dynadiag"
+    try:
+        return Path.home() / ".cache" / "dynadiag"
+    except RuntimeError as error:
+        raise BuildError(f"this user has no home folder for a cache; set {CACHE}") from error
 
 
 def source_hash() -> str:
@@ -116,6 +126,8 @@ def build() -> Path:
     path, arguments = compiler(), flags()
     folder = cache_folder()
     library = folder / f"cpu-{_key(path, arguments)}.so"
+    if library.exists():
+        return library
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
