@@ -32,8 +32,6 @@ _library.define("dense_to_diagonal(Tensor weight, Tensor offsets) -> Tensor")
 
 
 def _backend(name: str, direction: str, operand: Tensor, k: int, m: int, n: int) -> kernels.Backend:
-    if name == kernels.AUTO:
-        name = kernels.override()
     batch = operand.numel() // operand.shape[-1]
     return kernels.choose(
         name, direction, operand.device.type, operand.dtype, m, n, k, batch, torch.get_num_threads()

@@ -6,6 +6,6 @@ from . import cpu as cpu
 from . import dense as dense
 from . import reference as reference
 from .choice import choose
-from .registry import AUTO, DIRECTIONS, Backend, backends, check_name, get, override
+from .registry import AUTO, DIRECTIONS, Backend, backends, check_name, get
 
-__all__ = ["AUTO", "DIRECTIONS", "Backend", "backends", "check_name", "choose", "get", "override"]
+__all__ = ["AUTO", "DIRECTIONS", "Backend", "backends", "check_name", "choose", "get"]

@@ -95,9 +95,10 @@ class DiagonalLinear(SparseLinear):
         m, n, k = self.out_features, self.in_features, self.num_diagonals
         device, dtype = self.values.device.type, self.values.dtype
         threads = torch.get_num_threads()
-        name = kernels.override() if self.backend == kernels.AUTO else self.backend
         return {
-            direction: kernels.choose(name, direction, device, dtype, m, n, k, batch, threads).name
+            direction: kernels.choose(
+                self.backend, direction, device, dtype, m, n, k, batch, threads
+            ).name
             for direction in kernels.DIRECTIONS
         }
 
