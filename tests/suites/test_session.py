@@ -32,7 +32,7 @@ sparsities = [0.5]
 arms = ["diagonal", "csr"]
 [modes.slow]
 precision = "quick"
-override = { least = 300, cap = 300, budget_s = 1.5 }
+override = { least = 2500, cap = 2500, budget_s = 6.0 }
 [[modes.slow.grids]]
 directions = ["forward"]
 shapes = ["Tiny"]
