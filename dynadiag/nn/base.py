@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from ..geometry import check_features, check_sparsity
 
 
+def _autocasts(x: Tensor) -> bool:
+    """Return whether autocast is on for x; float64 stays what it is, as in torch's products."""
+    return not x.is_meta and x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type)
+
+
 class SparseLinear(nn.Module, abc.ABC):
     """y = x Wᵀ + b with a weight that stores fewer than out_features · in_features numbers.
 
@@ -176,7 +181,7 @@ class SparseLinear(nn.Module, abc.ABC):
             raise ValueError(
                 f"x is on {x.device}, but the layer is on {self.values.device}; move one with .to()"
             )
-        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        if _autocasts(x):
             return self._forward_autocast(x)
         if x.dtype != self.values.dtype:
             raise TypeError(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dynadiag.nn import DiagonalLinear
 from dynadiag.nn.base import SparseLinear
 
 
@@ -104,3 +105,12 @@ def test_fresh_draw_of_values() -> None:
     layer.reset_parameters()
     assert torch.equal(layer.column, column)
     assert not torch.equal(layer.values, values)
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    layer = DiagonalLinear(6, 4, sparsity=0.5, dtype=torch.float64)
+    x = torch.randn(3, 6, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.float64
+    torch.testing.assert_close(y, layer(x))
