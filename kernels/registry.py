@@ -31,12 +31,14 @@ class Backend(abc.ABC):
         devices: device types it runs on.
         dtypes: dtypes it takes.
         families: families of offsets it is made for.
+        differentiable: whether its results carry their own gradients, of any order.
     """
 
     name: ClassVar[str]
     devices: ClassVar[tuple[str, ...]]
     dtypes: ClassVar[tuple[torch.dtype, ...]]
     families: ClassVar[tuple[str, ...]] = ("free",)
+    differentiable: ClassVar[bool] = False
 
     @abc.abstractmethod
     def unavailable(self) -> str | None:

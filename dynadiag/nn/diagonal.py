@@ -104,17 +104,21 @@ class DiagonalLinear(SparseLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x Wᵀ + b, as `SparseLinear.forward`; the operator takes any leading dimensions."""
-        values = self.values
+        try:  # nn.Module's own look-up takes 0.8 us an attribute, a twentieth of a small product
+            values, bias = self._parameters["values"], self._parameters["bias"]
+            offsets = self._buffers["offsets"]
+        except KeyError:  # parametrized, or pruned
+            return super().forward(x)
         if (
-            x.shape[-1:] == (self.in_features,)
+            values is not None
+            and offsets is not None
+            and x.shape[-1:] == (self.in_features,)
             and x.dtype == values.dtype
             and x.device == values.device
             and not x.is_meta
             and not torch.is_autocast_enabled(x.device.type)
         ):
-            return operators.linear(
-                x, values, self.offsets, self.bias, self.out_features, self.backend
-            )
+            return operators.linear(x, values, offsets, bias, self.out_features, self.backend)
         return super().forward(x)
 
     def _multiply(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:

@@ -18,6 +18,7 @@ class Cpu(Backend):
     name = "cpu"
     devices = ("cpu",)
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
+    differentiable = True
 
     def unavailable(self) -> str | None:
         """Return why the kernels could not be compiled or loaded, or None."""

@@ -6,14 +6,14 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include "autograd.h"
 #include "grad_values.h"
 #include "row_product.h"
+#include "stream_product.h"
 #include "tile_product.h"
 
 namespace dynadiag {
 namespace {
-
-using at::Tensor;
 
 // Below this many batch rows transposing costs more than it saves.
 constexpr int64_t TILE_BATCH = LANES;
@@ -22,6 +22,8 @@ constexpr int64_t TILE_BATCH = LANES;
 constexpr int64_t FEW_DIAGONALS = LANES > 8 ? 12 : 32;
 // Multiply-adds that repay waking a thread: 59 k took 13 us on one AVX2 core, 10 us on two.
 constexpr int64_t WORK_PER_THREAD = 16384;
+// The same where values are streamed.
+constexpr int64_t WORK_PER_STREAMING_THREAD = 65536;
 
 // The kernels trust these; `dynadiag.functional` says the same in more words before it gets here.
 void check_operands(const Tensor& a, const Tensor& b, const Tensor& offsets) {
@@ -53,8 +55,8 @@ void check_offsets(const Tensor& offsets, int64_t period) {
   }
 }
 
-int64_t thread_count(int64_t work) {
-  return std::clamp<int64_t>(work / WORK_PER_THREAD, 1, at::get_num_threads());
+int64_t thread_count(int64_t work, int64_t work_per_thread = WORK_PER_THREAD) {
+  return std::clamp<int64_t>(work / work_per_thread, 1, at::get_num_threads());
 }
 
 // Calls f(task) for each of `tasks`, on at most `threads` threads.
@@ -86,10 +88,21 @@ void share_out(const Pattern& p, int64_t batch, int64_t unit, int64_t block, con
 }
 
 template <typename T>
+void stream(const Product<T>& job, int64_t row) {
+  const Pattern& p = job.pattern;
+  const int64_t parts = thread_count(p.count() * p.length(), WORK_PER_STREAMING_THREAD);
+  const StreamedRow<T> streamed(job, row, parts);
+  parallel(parts, parts, [&](int64_t part) { streamed.add(part); });
+  streamed.finish();
+}
+
+template <typename T>
 void product(const Product<T>& job, int64_t batch) {
   const Pattern& p = job.pattern;
   const int64_t diagonals_per_output = p.count() * p.length() / p.rows;
-  if (batch < TILE_BATCH || diagonals_per_output <= FEW_DIAGONALS)
+  if (batch < ROW_BATCH)
+    for (int64_t row = 0; row < batch; ++row) stream(job, row);
+  else if (batch < TILE_BATCH || diagonals_per_output <= FEW_DIAGONALS)
     share_out(p, batch, ROW_BATCH, SINGLE_VECS * GROUP_VECS * LANES, [&](const Share& s) {
       multiply_rows(p, job.x, job.values, job.bias, job.y, s.first, s.last, s.row_first, s.row_last);
     });
@@ -98,6 +111,8 @@ void product(const Product<T>& job, int64_t batch) {
       multiply_tiles(job, s.first, s.last, s.row_first, s.row_last);
     });
 }
+
+}  // namespace
 
 // y = x A^T + b; A is (rows, x.size(-1)), or with `transposed` the transpose of such a square matrix.
 Tensor multiply(const Tensor& x, const Tensor& values, const Tensor& offsets,
@@ -127,8 +142,8 @@ Tensor multiply(const Tensor& x, const Tensor& values, const Tensor& offsets,
   return y;
 }
 
-// Batch rows a pass: both operands' slices stay near while all blocks visit them.
-int64_t batch_chunk(int64_t columns) {
+// Batch rows a pass of grad_values: both operands' slices stay near while all blocks visit them.
+static int64_t batch_chunk(int64_t columns) {
   const int64_t rows = 2 * l2_bytes() / 4 / columns / BATCH * BATCH;
   return std::max<int64_t>(rows, 4 * BATCH);
 }
@@ -164,7 +179,6 @@ Tensor grad_values(const Tensor& grad, const Tensor& x, const Tensor& offsets) {
   return sums.to(x.scalar_type());
 }
 
-}  // namespace
 }  // namespace dynadiag
 
 TORCH_LIBRARY(dynadiag_cpu, m) {
@@ -175,4 +189,9 @@ TORCH_LIBRARY(dynadiag_cpu, m) {
 TORCH_LIBRARY_IMPL(dynadiag_cpu, CPU, m) {
   m.impl("multiply", dynadiag::multiply);
   m.impl("grad_values", dynadiag::grad_values);
+}
+
+TORCH_LIBRARY_IMPL(dynadiag_cpu, AutogradCPU, m) {
+  m.impl("multiply", dynadiag::multiply_autograd);
+  m.impl("grad_values", dynadiag::grad_values_autograd);
 }
