@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "vec.h"
@@ -69,19 +70,21 @@ void for_each_run(const Pattern& p, int64_t offset, int64_t first, int64_t last,
   }
 }
 
-// The diagonals that meet output rows [first, first + ROWS), packed for the tile kernel.
+// The diagonals that meet output rows [first, first + ROWS), made ready for the tile kernel.
 // starts[e] is the input of row `first`, possibly negative or beyond cols where the diagonal
-// enters or leaves within the block; there the packed values are zero.
+// enters or leaves within the block; there its values are zero. values[e] points to the ROWS
+// values: where they stand if they are floats and all there, else to a copy.
 template <int ROWS>
 struct PackedBlock {
   std::vector<int64_t> starts;
-  std::vector<float> values;  // (entries, ROWS)
+  std::vector<const float*> values;
 
   template <typename T>
   void pack(const Pattern& p, const T* source, int64_t first) {
     const int64_t count = p.count();
     starts.clear();
-    values.resize(count * ROWS);
+    values.clear();
+    copies.resize(count * ROWS);
     // Ascending inputs: plain follows ascending offsets from the first that wraps, rotated the
     // descending ones from the first that reaches into the block. What misses the block comes last.
     const auto at = [&](int64_t offset) {
@@ -97,6 +100,8 @@ struct PackedBlock {
   }
 
  private:
+  std::vector<float> copies;
+
   // False where the diagonal meets no row of the block.
   template <typename T>
   bool add(const Pattern& p, const T* source, int64_t offset, int64_t first) {
@@ -106,15 +111,19 @@ struct PackedBlock {
       if (start + ROWS <= p.period) return false;
       start -= p.period;
     }
-    float* out = values.data() + starts.size() * ROWS;
-    if (start >= 0 && start + ROWS <= p.cols && last - first == ROWS) {  // nearly all diagonals
-      convert<ROWS>(source + (p.rotated ? start : first), out);
-    } else {
-      std::fill(out, out + ROWS, 0.0f);
+    const bool whole = start >= 0 && start + ROWS <= p.cols && last - first == ROWS;
+    const T* from = source + (p.rotated ? start : first);
+    float* copy = copies.data() + starts.size() * ROWS;
+    if constexpr (std::is_same_v<T, float>) values.push_back(whole ? from : copy);
+    else values.push_back(copy);
+    if (!whole) {
+      std::fill(copy, copy + ROWS, 0.0f);
       for_each_run(p, offset, first, last, [&](const Run& run) {
         const T* in = source + run.value;
-        for (int64_t i = 0; i < run.size; ++i) out[run.row - first + i] = static_cast<float>(in[i]);
+        for (int64_t i = 0; i < run.size; ++i) copy[run.row - first + i] = static_cast<float>(in[i]);
       });
+    } else if constexpr (!std::is_same_v<T, float>) {
+      convert<ROWS>(from, copy);
     }
     starts.push_back(start);
     return true;

@@ -15,8 +15,8 @@
 
 namespace dynadiag {
 
-constexpr int ROWS = 48;  // outputs a block: divisible by every height(nv) and by LANES
-constexpr int MAX_NV = LANES > 8 ? 4 : 6;  // vectors of batch rows a tile
+constexpr int ROWS = 96;  // outputs a block: divisible by every height(nv) and by LINE
+constexpr int MAX_NV = LANES > 8 ? 4 : 7;  // vectors of batch rows a tile
 
 constexpr int height(int nv) {
   const int most = (REGISTERS - 2) / nv;
@@ -25,21 +25,21 @@ constexpr int height(int nv) {
   return 1;
 }
 
-// One HEIGHT x NV tile of outputs over `entries` diagonals; panel row 0 is that of input 0 plus the
-// tile's row within its block.
+// One HEIGHT x NV tile of outputs, from `row` of its block on, over `entries` diagonals; panel row 0
+// is that of input 0.
 template <int NV>
-inline void accumulate(const float* panel, const int64_t* starts, const float* values,
-                       int64_t entries, float* out) {
+inline void accumulate(const float* panel, const int64_t* starts, const float* const* values,
+                       int64_t entries, int64_t row, float* out) {
   constexpr int H = height(NV), WIDTH = NV * LANES;
   Vec acc[H][NV];
   for (int h = 0; h < H; ++h)
     for (int n = 0; n < NV; ++n) acc[h][n] = load(out + h * WIDTH + n * LANES);
   for (int64_t e = 0; e < entries; ++e) {
-    const float* x = panel + starts[e] * WIDTH;
-    const float* v = values + e * ROWS;
+    const float* x = panel + (starts[e] + row) * WIDTH;
+    const float* v = values[e] + row;
 #pragma GCC unroll 12
     for (int h = 0; h < H; ++h)
-#pragma GCC unroll 6
+#pragma GCC unroll 7
       for (int n = 0; n < NV; ++n) acc[h][n] += v[h] * load(x + h * WIDTH + n * LANES);
   }
   for (int h = 0; h < H; ++h)
@@ -58,8 +58,8 @@ void block_product(const float* panel, const PackedBlock<ROWS>& block, float* ou
     for (end = begin + 1; end < count; ++end)
       if (std::abs(block.starts[end] - block.starts[begin]) > window) break;
     for (int row = 0; row < ROWS; row += height(NV))
-      accumulate<NV>(panel + row * WIDTH, block.starts.data() + begin,
-                     block.values.data() + begin * ROWS + row, end - begin, out + row * WIDTH);
+      accumulate<NV>(panel, block.starts.data() + begin, block.values.data() + begin, end - begin, row,
+                     out + row * WIDTH);
   }
 }
 
