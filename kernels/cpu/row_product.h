@@ -2,7 +2,7 @@
 //
 // A block of VECS vectors of outputs, of BATCH batch rows at once, keeps its sums in registers
 // while all diagonals that cover it add to them: values are loaded once for BATCH rows, inputs at
-// whatever alignment the offset brings. What wraps or ends inside the block is added first, run by
+// whatever alignment the offset brings. What wraps or ends inside the block is added after, run by
 // run. The batch is the outer loop, so the inputs in use stay in the L1 cache.
 #pragma once
 
@@ -51,12 +51,15 @@ struct RowBlocks {
   }
 };
 
+// Sums of one block of BATCH rows: the bias and the diagonals that cover the block.
 template <int VECS, int BATCH, typename T>
 inline void add_covering(const T* values, const int64_t* starts, const int64_t* inputs, int64_t count,
-                         const float* x, int64_t x_stride, float* sums) {
+                         const float* x, int64_t x_stride, const T* bias, float* sums, int64_t stride) {
   Vec acc[BATCH][VECS];
-  for (int b = 0; b < BATCH; ++b)
-    for (int n = 0; n < VECS; ++n) acc[b][n] = load(sums + (b * VECS + n) * LANES);
+  for (int n = 0; n < VECS; ++n) {
+    const Vec start = bias ? load(bias + n * LANES) : Vec{};
+    for (int b = 0; b < BATCH; ++b) acc[b][n] = start;
+  }
   for (int64_t e = 0; e < count; ++e) {
     const T* v = values + starts[e];
     const float* in = x + inputs[e];
@@ -69,7 +72,7 @@ inline void add_covering(const T* values, const int64_t* starts, const int64_t* 
       for (int n = 0; n < VECS; ++n) acc[b][n] += held[n] * load(in + b * x_stride + n * LANES);
   }
   for (int b = 0; b < BATCH; ++b)
-    for (int n = 0; n < VECS; ++n) store(sums + (b * VECS + n) * LANES, acc[b][n]);
+    for (int n = 0; n < VECS; ++n) store(sums + b * stride + n * LANES, acc[b][n]);
 }
 
 template <int BATCH, typename T>
@@ -88,35 +91,38 @@ inline void add_run(const T* values, const float* x, int64_t x_stride, float* su
       sums[b * stride + i] += static_cast<float>(values[i]) * x[b * x_stride + i];
 }
 
-// All blocks of outputs of BATCH batch rows.
+// All blocks of outputs of BATCH batch rows. Where y holds floats the sums are y itself.
 template <int VECS, int BATCH, typename T>
 void multiply_row_group(const Pattern& p, const RowBlocks& all, int64_t last_row, const float* x,
                         const T* values, const T* bias, T* y) {
   constexpr int SIZE = VECS * LANES;
+  constexpr bool DIRECT = std::is_same_v<T, float>;
+  const int64_t stride = DIRECT ? p.rows : SIZE;
+  alignas(64) float narrow[DIRECT ? 1 : BATCH * SIZE];
   int64_t covering = 0, partial = 0;
   for (const auto& block : all.blocks) {
     const int64_t size = std::min<int64_t>(SIZE, last_row - block.first);
-    alignas(64) float sums[BATCH * SIZE] = {};
-    if (bias)
+    const T* start = bias ? bias + block.first : nullptr;
+    T* to = y + block.first;
+    float* sums = narrow;
+    if constexpr (DIRECT) sums = to;
+    if (size == SIZE)
+      add_covering<VECS, BATCH>(values, &all.values[covering], &all.inputs[covering],
+                                block.covering - covering, x, p.cols, start, sums, stride);
+    else
       for (int b = 0; b < BATCH; ++b)
-        for (int64_t i = 0; i < size; ++i) sums[b * SIZE + i] = static_cast<float>(bias[block.first + i]);
+        for (int64_t i = 0; i < size; ++i) sums[b * stride + i] = start ? static_cast<float>(start[i]) : 0.0f;
+    covering = block.covering;
     for (; partial < block.partial; ++partial) {
       const int64_t j = all.partial[partial];
       for_each_run(p, p.offsets[j], block.first, block.first + size, [&](const Run& run) {
         add_run<BATCH>(values + p.index[j] * p.length() + run.value, x + run.input, p.cols,
-                       sums + (run.row - block.first), SIZE, run.size);
+                       sums + (run.row - block.first), stride, run.size);
       });
     }
-    add_covering<VECS, BATCH>(values, &all.values[covering], &all.inputs[covering],
-                              block.covering - covering, x, p.cols, sums);
-    covering = block.covering;
-    for (int b = 0; b < BATCH; ++b) {
-      T* to = y + b * p.rows + block.first;
-      if (size == SIZE)
-        for (int n = 0; n < VECS; ++n) store(to + n * LANES, load(sums + b * SIZE + n * LANES));
-      else
-        for (int64_t i = 0; i < size; ++i) to[i] = static_cast<T>(sums[b * SIZE + i]);
-    }
+    if constexpr (!DIRECT)
+      for (int b = 0; b < BATCH; ++b)
+        for (int64_t i = 0; i < size; ++i) to[b * p.rows + i] = static_cast<T>(sums[b * SIZE + i]);
   }
 }
 
