@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -19,7 +20,8 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 CONSTRAINTS = ROOT / "constraints.txt"
-LIBRARY = ("-e", ".[bench,report]")
+# The oldest driver that each extra of the library works with, newest first.
+DRIVERS = {580: "cuda13", 525: "cuda12"}
 
 
 def prepare(session: nox.Session, *requirements: str) -> None:
@@ -36,8 +38,31 @@ def prepare(session: nox.Session, *requirements: str) -> None:
     stamp = Path(session.virtualenv.location) / "installed"
     if stamp.exists() and stamp.read_text() == digest:
         return
+    if stamp.exists():  # another driver may ask for another CuPy, and two spoil each other
+        session.run("pip", "uninstall", "--yes", "--quiet", "cupy-cuda12x", "cupy-cuda13x")
     session.install(*requirements, "--constraint", str(CONSTRAINTS))
     stamp.write_text(digest)
+
+
+def driver() -> int:
+    """The first number of the version of NVIDIA's driver; 0 without one."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    printed = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    first = printed.split(".")[0]
+    return int(first) if first.isdigit() else 0
+
+
+def cuda() -> list[str]:
+    """The extra that fits the driver, or none."""
+    present = driver()
+    return [extra for oldest, extra in DRIVERS.items() if present >= oldest][:1]
+
+
+def library() -> tuple[str, ...]:
+    """The library, with what this machine can use of it."""
+    return ("-e", f".[{','.join(['bench', 'report', *cuda()])}]")
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -45,15 +70,21 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
+def test_group() -> tuple[str, ...]:
+    """What the tests need; where an extra of the library brings CuPy, no second one."""
+    brought = group("nvrtc") if cuda() else ()
+    return tuple(needed for needed in group("test") if needed not in brought)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and types of the library, the suites and the tests."""
-    prepare(session, *LIBRARY, *group("test"), *group("lint"))
+    prepare(session, *library(), *test_group(), *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    library = mirror(Path(session.create_tmp()) / "types")
+    types = mirror(Path(session.create_tmp()) / "types")
     session.run(
-        "mypy", str(library), "suites", "tests", "noxfile.py", env={"MYPYPATH": str(library.parent)}
+        "mypy", str(types), "suites", "tests", "noxfile.py", env={"MYPYPATH": str(types.parent)}
     )
 
 
@@ -73,35 +104,35 @@ def mirror(folder: Path) -> Path:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests that need no GPU and take minutes in all."""
-    prepare(session, *LIBRARY, *group("test"))
+    prepare(session, *library(), *test_group())
     session.run("pytest", "-m", "not gpu and not slow", "--benchmark-quiet", *session.posargs)
 
 
 @nox.session(default=False)
 def tests_slow(session: nox.Session) -> None:
     """Run the slow tests: sanitizers, other vector widths, the compiler."""
-    prepare(session, *LIBRARY, *group("test"))
+    prepare(session, *library(), *test_group())
     session.run("pytest", "-m", "slow and not gpu", "--benchmark-quiet", *session.posargs)
 
 
 @nox.session(default=False)
 def tests_gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device."""
-    prepare(session, *LIBRARY, *group("test"))
+    prepare(session, *library(), *test_group())
     session.run("pytest", "-m", "gpu", "--benchmark-quiet", *session.posargs)
 
 
 @nox.session(default=False)
 def smoke(session: nox.Session) -> None:
     """Run every suite once, without timing."""
-    prepare(session, *LIBRARY)
+    prepare(session, *library())
     session.run("pytest", "suites", "--mode", "smoke", "--benchmark-disable", *session.posargs)
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure the layers on this machine and write the report: `-- --mode full -k 768x3072`."""
-    prepare(session, *LIBRARY)
+    prepare(session, *library())
     # After Ctrl-C the current kernel ends and the records are closed, before nox kills anything.
     session.run("python", "-m", "dynadiag", "bench", *session.posargs, interrupt_timeout=60)
 
@@ -109,7 +140,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
     """Turn runs into one page with figures: `-- results/runs/NAME`."""
-    prepare(session, *LIBRARY)
+    prepare(session, *library())
     session.run("python", "-m", "dynadiag", "report", *session.posargs)
 
 

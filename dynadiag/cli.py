@@ -1,15 +1,16 @@
-"""The command line: `dynadiag env | bench | report`.
+"""The command line: `dynadiag env | bench | qualify | report`.
 
 Only the standard library is imported here; each command imports what it needs when it runs, and
 asks for missing optional packages before it starts.
 
 Exit codes: 0 ok; 1 a case came out wrong or failed; 2 wrong usage or an unreadable record (one line
-on standard error); 130 interrupted.
+on standard error); 3 nothing can be measured here (one line too); 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import shlex
@@ -17,19 +18,22 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from dynadiag.arguments import parser
 
 if TYPE_CHECKING:
     import pytest
 
-OK, WRONG, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, WRONG, USAGE, UNMEASURABLE, INTERRUPTED = 0, 1, 2, 3, 130
 CHECKOUT = Path(__file__).resolve().parent.parent
 EXTRAS = {
     "bench": ("pytest", "pytest_benchmark", "tqdm"),
     "report": ("jinja2", "matplotlib", "pandas"),
 }
 # Passed on to the suites as they are, when given.
-SUITE_OPTIONS = ("mode", "arms", "shapes", "out", "resume", "seed")
+SUITE_OPTIONS = ("mode", "arms", "shapes", "device", "out", "resume", "seed")
 # By pytest's exit code; 5 is "nothing to run": the run to resume was complete.
 ENDINGS: dict[int, int] = {0: OK, 1: WRONG, 5: OK}
 
@@ -44,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; by default those of the process.
     """
-    arguments = _parser().parse_args(argv)
+    commands = {"env": _env, "bench": _bench, "qualify": _qualify, "report": _report}
+    arguments = parser(commands).parse_args(argv)
     try:
         return int(arguments.command(arguments))
     except CommandError as error:
@@ -54,36 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dynadiag", description="Measure sparse layers.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    env = commands.add_parser("env", help="describe this machine and its software, as JSON")
-    env.set_defaults(command=_env)
-
-    bench = commands.add_parser("bench", help="measure the layers on this machine and report")
-    bench.add_argument("--mode", help="how much to measure: quick (the default), full or smoke")
-    bench.add_argument("-k", metavar="EXPR", help="only cases whose name matches, as in pytest")
-    bench.add_argument("--arms", metavar="NAME,...", help="only these ways to compute")
-    bench.add_argument("--shapes", metavar="NAME,...", help="only these shapes or models")
-    bench.add_argument("--seed", type=int, help="of inputs, weights and order (default: 0)")
-    bench.add_argument("--no-report", action="store_true", help="write the records only")
-    place = bench.add_mutually_exclusive_group()
-    place.add_argument("--out", metavar="DIR", help="where runs go (default: results/runs)")
-    place.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
-    bench.set_defaults(command=_bench)
-
-    report = commands.add_parser("report", help="turn runs into one page with figures")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder of records")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: the first run's folder")
-    report.set_defaults(command=_report)
-    return parser
-
-
 def _env(arguments: argparse.Namespace) -> int:
+    import torch
+
     from dynadiag.bench.environment import header
 
-    print(json.dumps(header(), indent=2))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(json.dumps(header(device=device), indent=2))
     return OK
 
 
@@ -126,13 +108,18 @@ def _bench(arguments: argparse.Namespace) -> int:
     return ENDINGS[code]
 
 
-def _pytest_words(arguments: argparse.Namespace) -> list[str]:
+def _suites() -> Path:
     suites = CHECKOUT / "suites"
     if not (suites / "conftest.py").is_file():
         raise CommandError(
             f"no suites at {suites}: they are not part of the installed package; "
             "clone the repository and run `pip install -e .` in it"
         )
+    return suites
+
+
+def _pytest_words(arguments: argparse.Namespace) -> list[str]:
+    suites = _suites()
     given = {name: getattr(arguments, name) for name in SUITE_OPTIONS}
     return [
         str(suites),
@@ -143,6 +130,7 @@ def _pytest_words(arguments: argparse.Namespace) -> list[str]:
         "--pythonwarnings=default",
         *(f"--{name}={value}" for name, value in given.items() if value is not None),
         *(("-k", arguments.k) if arguments.k is not None else ()),
+        *(("--allow-shared",) if arguments.allow_shared else ()),
     ]
 
 
@@ -155,6 +143,39 @@ def _interrupted(folder: Path | None) -> int:
         resume = f"{bench} --resume {shlex.quote(str(folder))}"
         print(f"interrupted; the records are kept, go on with: {resume}", file=sys.stderr)
     return INTERRUPTED
+
+
+def _qualify(arguments: argparse.Namespace) -> int:
+    _require("report")
+    if arguments.minutes <= 0:
+        raise CommandError(f"--minutes is {arguments.minutes:g}, but must be more than 0")
+    module = _qualification()
+    try:
+        done = module.command(arguments.minutes, arguments.out, allow_shared=arguments.allow_shared)
+    except module.NotMeasurable as reason:
+        print(f"dynadiag: {reason}", file=sys.stderr)
+        return UNMEASURABLE
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from error
+    print(f"records: {done.folder}")
+    print(_write_report([done.folder], None))
+    return _ending(done)
+
+
+def _qualification() -> Any:
+    """Import the qualification from the checkout, whose folder is on no path."""
+    package = ModuleType("suites")
+    package.__path__ = [str(_suites())]
+    sys.modules.setdefault("suites", package)
+    return importlib.import_module("suites.qualify.command")
+
+
+def _ending(done: Any) -> int:
+    if done.interrupted:
+        return INTERRUPTED
+    if done.failed:
+        return WRONG
+    return OK if done.measured else UNMEASURABLE
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from . import geometry, operators
+from .kernels.activation import check_activation
 
 _INDEX_DTYPES = (torch.int32, torch.int64)
 
@@ -84,9 +85,10 @@ def diagonal_linear(
     bias: Tensor | None = None,
     *,
     out_features: int,
+    activation: str | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Return x Wᵀ + b for a W of wrapped diagonals; differentiable in x, values and bias.
+    """Return f(x Wᵀ + b) for a W of wrapped diagonals; differentiable in x, values and bias.
 
     Forward and both gradients touch only the K diagonals: no dense weight is formed unless the
     `dense` backend is chosen, and sums are in float32 at least (arXiv 2506.11449, eq. 2-4; index
@@ -98,14 +100,16 @@ def diagonal_linear(
         offsets: (K,) int32, distinct, in [0, max(out_features, in_features)), in any order.
         bias: (out_features,) or None.
         out_features: M, the rows of W.
+        activation: f: `relu`, `gelu` (the exact one) or `silu`; None for f(y) = y. Part of the
+            kernel on CUDA where no gradient is needed.
         backend: `auto`, or a name of `dynadiag.backends()`. `auto` obeys DYNADIAG_BACKEND.
 
     Returns:
         (..., out_features), in the dtype of x, or of autocast where that is on.
 
     Raises:
-        ValueError: shapes, devices or offsets do not fit (offsets are read on the CPU only), or
-            the backend is unknown or does not take these tensors.
+        ValueError: shapes, devices or offsets do not fit (offsets are read on the CPU only), the
+            activation is unknown, or the backend is or does not take these tensors.
         TypeError: dtypes differ.
     """
     device = x.device.type
@@ -119,7 +123,8 @@ def diagonal_linear(
             raise ValueError("x is a scalar, but needs a last dimension of in_features")
         offsets = _as_int32(offsets, out_features, x.shape[-1])
         _explain(x, values, offsets, bias, out_features)
-    return operators.linear(x, values, offsets, bias, out_features, backend)
+    check_activation(activation)
+    return operators.linear(x, values, offsets, bias, out_features, backend, activation)
 
 
 def diagonal_to_dense(

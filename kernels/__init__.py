@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import cpu as cpu
+from . import cuda as cuda
 from . import dense as dense
 from . import reference as reference
 from .choice import choose

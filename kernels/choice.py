@@ -1,26 +1,27 @@
 """What `auto` takes: a table of measurements made on this machine, with a rule as fallback.
 
-On a CPU two backends compete, `cpu` and `dense`, and which wins hangs on the processor (its matrix
-units, its caches), the dtype, the shape, the density and the batch. So a problem not met before is
-timed once, both ways in turns, and the answer kept in the user's cache. The rule decides without
-timing where no machine we know of is in doubt.
+On a GPU the choice is that of `cuda/choice.py`. On a CPU two backends compete, `cpu` and `dense`,
+and which wins hangs on the processor (its matrix units, its caches), the dtype, the shape, the
+density and the batch. So a problem not met before is timed once, both ways in turns, and the answer
+kept in the user's cache. The rule decides without timing where no machine we know of is in doubt.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-import os
 import time
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from . import registry
+from .cache import BuildError, write_text
 from .cpu import build
+from .cuda import choice as cuda
+from .problem import Problem, call
 
 # Below this density float32 diagonals beat a dense GEMM on every CPU measured (by 1.9x at the
 # least); above it, and in 16 bits, matrix units may win.
@@ -30,24 +31,6 @@ TIMED_BATCH = 256
 # How much faster the dense path must be before it is worth holding W.
 DENSE_GAIN = 1.02
 REPEATS = 5
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One product, as far as the choice depends on it."""
-
-    direction: str  # one of registry.DIRECTIONS
-    dtype: torch.dtype
-    out_features: int
-    in_features: int
-    num_diagonals: int
-    batch: int
-    threads: int
-
-    @property
-    def density(self) -> float:
-        """K / P."""
-        return self.num_diagonals / max(self.out_features, self.in_features)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -79,13 +62,19 @@ def choose(
             raise ValueError(f"{reason}; pass backend='auto', or see dynadiag.backends()")
         return backend
     problem = Problem(direction, dtype, out_features, in_features, num_diagonals, batch, threads)
-    best = registry.get(
-        _best_on_cpu(problem) if device == "cpu" else _best_elsewhere(device, dtype)
-    )
+    best = registry.get(_best(problem, device))
     reason = best.why_not(device, dtype)
     if reason is not None:
         raise ValueError(f"no backend fits: {reason}")
     return best
+
+
+def _best(problem: Problem, device: str) -> str:
+    if device == "cpu":
+        return _best_on_cpu(problem)
+    if device == "cuda" and registry.get("cuda").why_not(device, problem.dtype) is None:
+        return cuda.best(problem)
+    return "reference" if registry.get("dense").why_not(device, problem.dtype) else "dense"
 
 
 def _best_on_cpu(problem: Problem) -> str:
@@ -93,10 +82,6 @@ def _best_on_cpu(problem: Problem) -> str:
         return "reference"
     certain = problem.dtype == torch.float32 and problem.density <= CERTAIN_DENSITY
     return "cpu" if certain or problem.batch == 0 else _table().answer(problem)
-
-
-def _best_elsewhere(device: str, dtype: torch.dtype) -> str:
-    return "reference" if registry.get("dense").why_not(device, dtype) else "dense"
 
 
 class Table:
@@ -120,12 +105,10 @@ class Table:
     def _save(self) -> None:
         if self._path is None:
             return
-        partial = self._path.with_suffix(f".{os.getpid()}")
-        try:
-            partial.write_text(json.dumps(self._answers, indent=0, sort_keys=True))
-            partial.replace(self._path)
-        except OSError:  # the table is a convenience: without it the next process measures again
-            partial.unlink(missing_ok=True)
+        text = json.dumps(self._answers, indent=0, sort_keys=True)
+        # The table is a convenience: without it the next process measures again.
+        with contextlib.suppress(OSError):
+            write_text(self._path, text)
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -142,41 +125,20 @@ def _read(path: Path) -> dict[str, str]:
 def _table() -> Table:
     try:
         return Table(build.build().with_suffix(".json"))
-    except (build.BuildError, OSError):
+    except (BuildError, OSError):
         return Table(None)
 
 
 def measure(problem: Problem) -> str:
     """Return `dense` where it is faster than `cpu` by more than DENSE_GAIN, else `cpu`."""
     seconds = {name: float("inf") for name in ("cpu", "dense")}
-    calls = {name: _call(registry.get(name), problem) for name in seconds}
-    for call in calls.values():
-        call()
+    timed = replace(problem, batch=min(problem.batch, TIMED_BATCH))
+    calls = {name: call(registry.get(name), timed, "cpu") for name in seconds}
+    for product in calls.values():
+        product()
     for _ in range(REPEATS):
-        for name, call in calls.items():
+        for name, product in calls.items():
             start = time.perf_counter()
-            call()
+            product()
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     return "dense" if seconds["dense"] * DENSE_GAIN < seconds["cpu"] else "cpu"
-
-
-def _call(backend: registry.Backend, problem: Problem) -> Callable[[], Tensor]:
-    """Return the product on random operands, drawn without touching the global generator."""
-    generator = torch.Generator().manual_seed(0)
-    m, n, k = problem.out_features, problem.in_features, problem.num_diagonals
-    batch = min(problem.batch, TIMED_BATCH)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, device="cpu").to(problem.dtype)
-
-    x, grad, values = draw(batch, n), draw(batch, m), draw(k, min(m, n))
-    offsets = (
-        torch.randperm(max(m, n), generator=generator, device="cpu")[:k]
-        .sort()
-        .values.to(torch.int32)
-    )
-    if problem.direction == "forward":
-        return lambda: backend.forward(x, values, offsets, None, m)
-    if problem.direction == "grad_x":
-        return lambda: backend.grad_x(grad, values, offsets, n)
-    return lambda: backend.grad_values(grad, x, offsets)

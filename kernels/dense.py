@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..geometry import cells, check_offsets
+from .activation import activate
 from .registry import Backend, register
 
 Shape = tuple[int, int]
@@ -101,10 +102,17 @@ class Dense(Backend):
         return None
 
     def forward(
-        self, x: Tensor, values: Tensor, offsets: Tensor, bias: Tensor | None, out_features: int
+        self,
+        x: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        bias: Tensor | None,
+        out_features: int,
+        activation: str | None = None,
     ) -> Tensor:
-        """Return x Wᵀ + b, (..., out_features)."""
-        return F.linear(x, _weight(values, offsets, (out_features, x.shape[-1])), bias)
+        """Return f(x Wᵀ + b), (..., out_features), f being the activation if any."""
+        weight = _weight(values, offsets, (out_features, x.shape[-1]))
+        return activate(F.linear(x, weight, bias), activation)
 
     def grad_x(self, grad: Tensor, values: Tensor, offsets: Tensor, in_features: int) -> Tensor:
         """Return dy W, (..., in_features)."""

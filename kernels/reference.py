@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import cells, check_offsets
+from .activation import activate
 from .registry import Backend, register
 
 
@@ -50,12 +51,18 @@ class Reference(Backend):
         return None
 
     def forward(
-        self, x: Tensor, values: Tensor, offsets: Tensor, bias: Tensor | None, out_features: int
+        self,
+        x: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        bias: Tensor | None,
+        out_features: int,
+        activation: str | None = None,
     ) -> Tensor:
-        """Return x Wᵀ + b, (..., out_features)."""
+        """Return f(x Wᵀ + b), (..., out_features), f being the activation if any."""
         places = _diagonals(offsets, out_features, x.shape[-1])
         y = _multiply(x, values, places, out_features)
-        return (y if bias is None else y + bias).to(x.dtype)
+        return activate(y if bias is None else y + bias, activation).to(x.dtype)
 
     def grad_x(self, grad: Tensor, values: Tensor, offsets: Tensor, in_features: int) -> Tensor:
         """Return dy W, (..., in_features)."""

@@ -2,7 +2,7 @@
 
 A backend computes products with W, M x N, held as values (K, D) and offsets (K,):
 
-- forward:     y = x Wᵀ + b       x (..., N) -> y (..., M)
+- forward:     y = f(x Wᵀ + b)    x (..., N) -> y (..., M)
 - grad_x:      dx = dy W          dy (..., M) -> dx (..., N)
 - grad_values: dV = the cells of dyᵀ x on the diagonals, (K, D), summed over all leading dimensions
 
@@ -46,9 +46,27 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def forward(
-        self, x: Tensor, values: Tensor, offsets: Tensor, bias: Tensor | None, out_features: int
+        self,
+        x: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        bias: Tensor | None,
+        out_features: int,
+        activation: str | None = None,
     ) -> Tensor:
-        """Return x Wᵀ + b, (..., out_features)."""
+        """Return x Wᵀ + b, (..., out_features), or a function of it.
+
+        Args:
+            x: (..., N), any leading dimensions and strides.
+            values: (K, D).
+            offsets: (K,) int32.
+            bias: (M,) or None.
+            out_features: M.
+            activation: None, or a name of `activation.ACTIVATIONS` to apply to the result.
+
+        Raises:
+            ValueError: the activation is unknown; the message lists the known ones.
+        """
 
     @abc.abstractmethod
     def grad_x(self, grad: Tensor, values: Tensor, offsets: Tensor, in_features: int) -> Tensor:

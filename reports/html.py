@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from . import load, render, summary, tables
+from . import details, load, render, summary, tables
 from .figures import DRAWINGS, Drawing
 from .load import Records
 from .render import Picture
@@ -75,7 +75,7 @@ def chapter(records: Records, folder: Path, anchor: str = "") -> Chapter:
         data=script_data(raw),
         details=[
             tables.absences(records),
-            tables.flags(records.frame),
+            *details.all_of(records),
             tables.environment(records.header),
         ],
         command=shlex.join(map(str, records.header.get("argv") or [])),

@@ -14,6 +14,8 @@ import pandas as pd
 
 from dynadiag.bench.records import COLUMNS, RecordError, load_samples, read_run
 
+from .measures import MEASURES, Measure
+
 CASE = [
     "case_id",
     "suite",
@@ -32,34 +34,11 @@ CASE = [
 ]
 ARM = ["format", "backend", "is_baseline", "sparsity_actual", "nnz", "index_dtype", "config"]
 KEY = ["case_id", "process", "arm"]
+REGIMES = ("cold", "eager", "warm")
+# Rows of another suite than the timing of layers; they stand in a table of their own.
+CHECKS = "kernels"
 DIRECTIONS = ("forward", "step", "grad_x", "grad_values")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Which rows fill a column of the frame, and which of their fields it takes along."""
-
-    metric: str
-    stat: str | None = None
-    baseline: str | None = None
-    fields: tuple[str, ...] = ()
-
-
-INTERVAL = ("ci_lo", "ci_hi", "n")
-MEASURES = {
-    "time": Measure("time", "median", fields=INTERVAL),
-    "p05": Measure("time", "p05"),
-    "p95": Measure("time", "p95"),
-    "speedup": Measure("speedup", baseline="dense", fields=(*INTERVAL, "verdict")),
-    "csr_speedup": Measure("speedup", baseline="csr", fields=(*INTERVAL, "verdict")),
-    "cpu_speedup": Measure("speedup", baseline="diagonal_cpu"),
-    "gemm_speedup": Measure("speedup", baseline="diagonal_dense"),
-    "weight_bytes": Measure("weight_bytes"),
-    "peak_bytes": Measure("peak_bytes"),
-    "error": Measure("error"),
-    "energy": Measure("energy", fields=("ci_lo", "ci_hi", "reason")),
-}
 
 
 @dataclass(frozen=True)
@@ -71,6 +50,7 @@ class Records:
         header: what ``run.json`` holds.
         frame: one row per case and arm.
         failures: cases that stopped before any arm was measured, with ``reason``.
+        checks: products of single kernels that were compared with fp64.
     """
 
     label: str
@@ -78,6 +58,7 @@ class Records:
     header: Mapping[str, Any]
     frame: pd.DataFrame
     failures: pd.DataFrame
+    checks: pd.DataFrame
 
     @property
     def suspect(self) -> bool:
@@ -104,9 +85,11 @@ def load(folder: Path) -> Records:
             "finish it with `dynadiag bench --resume` or pass another run"
         )
     rows = pd.DataFrame(run.rows, columns=list(COLUMNS))
-    arms = rows[rows["arm"].notna()]
+    checked = rows["suite"] == CHECKS
+    arms = rows[rows["arm"].notna() & ~checked]
     frame = _frame(arms, run.header, folder)
-    return Records(folder.resolve().name, folder, run.header, frame, _failures(rows))
+    label = folder.resolve().name
+    return Records(label, folder, run.header, frame, _failures(rows), rows[checked])
 
 
 def _failures(rows: pd.DataFrame) -> pd.DataFrame:
@@ -139,7 +122,9 @@ def _measure(rows: pd.DataFrame, name: str, what: Measure) -> pd.DataFrame:
     wanted = rows["metric"] == what.metric
     wanted &= (rows["stat"] == what.stat) if what.stat else True
     wanted &= (rows["baseline"] == what.baseline) if what.baseline else True
-    picked = rows[wanted].drop_duplicates(KEY).set_index(KEY)
+    # What became known later, such as the energy, counts more than why it was not known before.
+    picked = rows[wanted].sort_values("value", key=pd.isna, kind="stable")
+    picked = picked.drop_duplicates(KEY).set_index(KEY)
     columns = {name: _floats(picked["value"])}
     for field in what.fields:
         text = field in ("verdict", "reason")
@@ -165,7 +150,9 @@ def _with_header(frame: pd.DataFrame, header: Mapping[str, Any], folder: Path) -
     frame["device"] = device_name(header)
     frame["folder"] = str(folder)
     checks = header.get("self_checks") or {}
-    frame["bandwidth"] = 1e9 * _positive(_dig(checks, "copy_gbps", "all_threads"))
+    copies = (_positive(_dig(checks, "copy_gbps", name)) for name in ("all_threads", "device"))
+    frame["bandwidth"] = 1e9 * next((copy for copy in copies if copy > 0), np.nan)
+    frame["card"] = _dig(header, "device", "type") == "cuda"
     rates = {d: 1e9 * _positive(_dig(checks, "gemm_gflops", d)) for d in set(frame["dtype"])}
     frame["ceiling"] = frame["dtype"].map(rates).astype(float)
     return frame
@@ -200,11 +187,11 @@ def representatives(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def variants(frame: pd.DataFrame, by: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Split ``frame`` by the columns ``by``, float32 and forward first."""
+    """Split ``frame`` by the columns ``by``: cold, float32 and forward first."""
     if not by:
         yield (), frame
         return
-    known = {"dtype": DTYPES, "direction": DIRECTIONS}
+    known = {"regime": REGIMES, "dtype": DTYPES, "direction": DIRECTIONS}
     values = [arranged(frame[name], known.get(name, ())) for name in by]
     for key in product(*values):
         part = frame[(frame[list(by)] == list(key)).all(axis=1)]

@@ -25,7 +25,7 @@ class Picture:
     Attributes:
         name: stem of its files.
         section: key of its drawing in ``DRAWINGS``.
-        label: which part of the run it shows, as in ``float32 · forward``.
+        label: which part of the run it shows, as in ``eager · float32 · forward``.
         rank: 0 for the first part of its section.
         svg: markup for the page by theme.
     """
@@ -49,7 +49,7 @@ def pictures(frame: pd.DataFrame, folder: Path, prefix: str = "") -> Iterator[Pi
             if not drawing.points(part).empty:
                 name = "-".join(re.sub(r"[^\w.]+", "_", word) for word in (section, *key))
                 svg = _write(drawing, part, folder / f"{prefix}{name}")
-                yield Picture(prefix + name, section, " · ".join(key[1:]), rank, svg)
+                yield Picture(prefix + name, section, " · ".join(key), rank, svg)
 
 
 def _write(drawing: Drawing, frame: pd.DataFrame, stem: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """How every figure looks: two themes, and one fixed look per format.
 
-Colours are Okabe and Ito's (2008), told apart by readers with any colour vision; each format also
+Colours are Okabe and Ito's (2008), and Tol's for the guests that some cards add, told apart by
+readers with any colour vision; each format also
 has its own marker and dash, so that a black-and-white print can be read too.
 """
 
@@ -105,6 +106,9 @@ LOOKS = MappingProxyType(
         "block": Look("#CC79A7", "D", (0, (2, 1)), "block", "block"),
         "condensed": Look("#E69F00", "v", (0, (6, 1, 1, 1, 1, 1)), "condensed", "cond"),
         "masked_dense": Look("#56B4E9", "P", (0, (1, 1)), "masked dense", "mask"),
+        "nm24": Look("#44AA99", "<", (0, (3, 1, 1, 1, 1, 1)), "2:4 (50 %)", "2:4"),
+        "dia_ust": Look("#882255", "*", (0, (1, 1, 3, 1)), "DIA (nvmath)", "DIA"),
+        "dense_tf32": Look("#8A7F72", "p", (0, (3, 2)), "dense TF32", "TF32"),
         "dense": Look("ink", "X", (0, (1, 2)), "dense", "dense"),
     }
 )

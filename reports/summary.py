@@ -41,14 +41,16 @@ def summarise(records: Records, frame: pd.DataFrame) -> Summary:
     if records.suspect:
         lead = "This run is suspect, so nothing is claimed from it: repeat it on a quiet machine."
         return Summary(lead, [], "", control, suspect=True)
-    parts = dict(load.variants(frame, ("dtype", "direction")))
+    parts = dict(load.variants(frame, ("regime", "dtype", "direction")))
     speeds = [text for key, part in parts.items() if (text := _speed(key, part))]
     device = load.device_name(records.header)
     lead = f"On {device}, {speeds[0]}." if speeds else f"On {device}, no ratio was measured."
     findings = [f"{text[0].upper()}{text[1:]}." for text in speeds[1:]]
     findings += [text for item in list(parts.items())[:1] for text in _scope(*item)]
-    findings += [*_automatic(frame), energy_note(frame)]
-    return Summary(lead, findings, _losses(frame), control, suspect=False)
+    regimes = [part for _, part in load.variants(frame, ("regime",))]
+    findings += [text for part in regimes for text in _automatic(part)]
+    losses = " ".join(_losses(part) for part in regimes)
+    return Summary(lead, [*findings, energy_note(frame)], losses, control, suspect=False)
 
 
 def _control(records: Records) -> str:
@@ -64,22 +66,30 @@ def _control(records: Records) -> str:
 
 def _speed(key: tuple[str, ...], frame: pd.DataFrame) -> str:
     """The diagonal layer against dense and CSR at the headline sparsity; empty if unknown."""
-    dtype, direction = key
+    _, dtype, direction = key
     own = frame[(frame["format"] == "diagonal") & (frame["speedup"] > 0)]
     if direction not in PASSES or own.empty:
         return ""
     sparsity = tally.headline_sparsity(own)
     own = own[own["sparsity"] == sparsity]
     dense, csr = tally.tally(own), tally.tally(own, "csr_speedup")
-    text = f"the {dtype} {PASSES[direction]} of a diagonal layer at {words.percent(sparsity)} "
-    text += f"sparsity runs at {words.ratio(dense.geomean)} the speed of dense"
+    text = f"the {dtype} {PASSES[direction]}{_regime(frame)} of a diagonal layer at "
+    text += f"{words.percent(sparsity)} sparsity runs at {words.ratio(dense.geomean)} "
+    text += "the speed of dense"
     if csr.compared:
         text += f" and {words.ratio(csr.geomean)} that of CSR"
     return text + f" (geometric mean of {words.count(dense.compared, 'case')}: {dense.sentence()})"
 
 
+def _regime(frame: pd.DataFrame) -> str:
+    """The regime in brackets; nothing for `eager` on a machine that has no other."""
+    (name,) = set(frame["regime"])
+    silent = name == "eager" and not frame["card"].any()
+    return "" if silent else f" ({words.REGIMES.get(name, name)})"
+
+
 def _scope(key: tuple[str, ...], frame: pd.DataFrame) -> Iterator[str]:
-    where = " ".join(key)
+    where = " ".join(key[1:]) + _regime(frame)
     yield f"{break_even.title(frame)} ({where})."
     yield f"{best_format.title(frame, best_format.points(frame))} ({where})."
     yield f"{memory.title(frame)}."
@@ -88,33 +98,36 @@ def _scope(key: tuple[str, ...], frame: pd.DataFrame) -> Iterator[str]:
 def _automatic(frame: pd.DataFrame) -> Iterator[str]:
     """How much slower the backend chosen by itself is than the best of the others."""
     own = frame[frame["format"] == "diagonal"]
-    worst = own[["cpu_speedup", "gemm_speedup"]].min(axis=1).dropna()
+    worst = own[["cpu_speedup", "cuda_speedup", "gemm_speedup"]].min(axis=1).dropna()
     if worst.empty:
         return
     behind = int((worst < 0.95).sum())
     yield (
-        f"Choosing the backend by itself, the layer is more than 5 % slower than its best backend "
-        f"in {behind} of {words.count(len(worst), 'case')} (worst {words.ratio(worst.min())})."
+        f"Choosing the backend by itself{_regime(frame)}, the layer is more than 5 % slower than "
+        f"its best backend in {behind} of {words.count(len(worst), 'case')} "
+        f"(worst {words.ratio(worst.min())})."
     )
 
 
 def energy_note(frame: pd.DataFrame) -> str:
     """Whether energy is known, and why not."""
     if (frame["energy"] > 0).any():
-        return "Energy was metered; see the energy figure."
+        source = f" ({words.NVML})" if frame["card"].any() else ""
+        return f"Energy was metered{source}; see the energy figure."
     reasons = [reason for reason in frame["energy_reason"].dropna() if reason]
     return f"Energy is not known here: {reasons[0] if reasons else 'the run kept no energy rows'}."
 
 
 def _losses(frame: pd.DataFrame) -> str:
     own = frame[frame["format"] == "diagonal"].set_index("case_id")
+    head = f"Where diagonals lose{_regime(frame)}"
     if own.empty:
-        return "Where diagonals lose: unknown, no diagonal layer was measured."
+        return f"{head}: unknown, no diagonal layer was measured."
     parts = [_loss(own, "speedup", "dense"), _loss(own, "csr_speedup", "CSR")]
     parts += [text for name in ("block", "nm", "condensed") if (text := _beaten(frame, own, name))]
     bad = own[own["status"].isin(["wrong", "failed"])]
     parts += [f"wrong or failed in {words.count(len(bad), 'case')}"] if len(bad) else []
-    return f"Where diagonals lose: {'; '.join(part for part in parts if part)}."
+    return f"{head}: {'; '.join(part for part in parts if part)}."
 
 
 def _loss(own: pd.DataFrame, ratio: str, rival: str) -> str:

@@ -34,7 +34,7 @@ class Table:
 
 def headline(frame: pd.DataFrame) -> Iterator[Table]:
     """Speedup by format and sparsity, a table a regime, dtype and direction."""
-    for (_, dtype, direction), part in load.variants(frame, ("regime", "dtype", "direction")):
+    for key, part in load.variants(frame, ("regime", "dtype", "direction")):
         sparsities = sorted(part["sparsity"].dropna().unique())
         names = [name for name in style.formats(part) if name != "dense"]
         rows = [
@@ -46,7 +46,7 @@ def headline(frame: pd.DataFrame) -> Iterator[Table]:
             rows.append([Cell("diagonal", "vs CSR"), *cells])
         columns = ["", *(words.percent(sparsity) for sparsity in sparsities)]
         if rows:
-            yield Table(f"{dtype} · {direction}", columns, rows)
+            yield Table(" · ".join(key), columns, rows)
 
 
 def _tallies(
@@ -85,6 +85,7 @@ FULL: dict[str, Callable[[Any], str]] = {
     "batch": words.number,
     "dtype": str,
     "direction": str,
+    "regime": str,
     "sparsity": words.percent,
     "arm": str,
     "time": words.seconds,
@@ -93,6 +94,7 @@ FULL: dict[str, Callable[[Any], str]] = {
     "csr_speedup": words.ratio,
     "weight_bytes": words.size,
     "peak_bytes": words.size,
+    "config": str,
     "note": str,
 }
 NAMES = {
@@ -101,6 +103,7 @@ NAMES = {
     "csr_speedup": "vs CSR",
     "weight_bytes": "weights",
     "peak_bytes": "peak",
+    "config": "algorithm",
 }
 SPANS = {"time": words.seconds, "speedup": words.ratio, "csr_speedup": words.ratio}
 
@@ -111,6 +114,7 @@ def full(frame: pd.DataFrame) -> tuple[Table, dict[str, list[Any]]]:
     for extra in ("reason", "flags"):
         notes = (notes + " " + frame[extra].fillna("").astype(str)).str.strip()
     shown = frame.assign(note=notes, speedup_verdict=frame["speedup_verdict"].fillna(""))
+    shown["config"] = shown["config"].fillna("").astype(object)
     bad = shown["status"].isin(["wrong", "failed"]).to_numpy()
     columns = [_column(shown, name) for name in FULL]
     rows = [
@@ -153,14 +157,6 @@ def absences(records: Records) -> Table:
     return Table("Not timed", ["arm", "status", "reason", "cases", "shapes", "sparsities"], rows)
 
 
-def flags(frame: pd.DataFrame) -> Table:
-    """How often each flag was raised, by format."""
-    each = frame.assign(flag=frame["flags"].str.split(", ")).explode("flag")
-    counts = each[each["flag"] != ""].groupby(["flag", "format"], sort=True).size()
-    rows = [[Cell(flag), Cell(name), Cell(str(count))] for (flag, name), count in counts.items()]
-    return Table("Flags", ["flag", "format", "arms"], rows)
-
-
 def environment(header: Mapping[str, Any]) -> Table:
     """The header, one dotted name a row."""
     rows = [[Cell(name), Cell(value)] for name, value in _flat(header)]
@@ -182,7 +178,7 @@ def comparison(runs: Sequence[Records]) -> Iterator[Table]:
     frames = [load.representatives(run.frame) for run in runs]
     shared = set.intersection(*(set(frame["case_id"]) for frame in frames))
     kept = [frame[frame["case_id"].isin(shared)] for frame in frames]
-    for (_, dtype, direction), part in load.variants(kept[0], ("regime", "dtype", "direction")):
+    for key, part in load.variants(kept[0], ("regime", "dtype", "direction")):
         sparsities = sorted(part["sparsity"].unique())
         rows = []
         for name in (name for name in style.formats(part) if name != "dense"):
@@ -190,4 +186,4 @@ def comparison(runs: Sequence[Records]) -> Iterator[Table]:
                 here = frame[frame["case_id"].isin(part["case_id"])]
                 rows.append([Cell(style.named(name), run.label), *_tallies(here, name, sparsities)])
         columns = ["", *(words.percent(sparsity) for sparsity in sparsities)]
-        yield Table(f"{dtype} · {direction}, cases in every run", columns, rows)
+        yield Table(f"{' · '.join(key)}, cases in every run", columns, rows)

@@ -7,6 +7,14 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 MISSING = "–"
+# What joules of a card are worth.
+NVML = "NVML, informative; not wall power"
+# What the times of a regime hold, where a run has others than `eager`.
+REGIMES = {
+    "cold": "cold: caches flushed, launch hidden",
+    "warm": "warm: repeated in the cache, no launches",
+    "eager": "eager: launches included",
+}
 
 
 def ratio(value: float) -> str:
@@ -34,6 +42,16 @@ def seconds(value: float) -> str:
 def size(value: float) -> str:
     """Write a number of bytes in GB, MB, kB or B (powers of 1000)."""
     return scaled(value, "B", [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")])
+
+
+def joules(value: float) -> str:
+    """Write an energy in J, mJ, µJ or nJ."""
+    return scaled(value, "J", [(1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")])
+
+
+def watts(value: float) -> str:
+    """Write a power in W."""
+    return scaled(value, "W", [(1, "")])
 
 
 def percent(fraction: float) -> str:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from dynadiag.bench.clocks import HostStamp
 from dynadiag.bench.paired import Benchmark
 from dynadiag.bench.records import RecordError
 
 from .calls import grad_mode
 from .cases import Case
-from .measure import Measurement
 from .run import Run
 
 
-@pytest.mark.benchmark(timer=HostStamp)
 def test_layer(benchmark: Benchmark, case: Case, run: Run) -> None:
     try:
         with grad_mode(case.direction):
-            measurement = Measurement(case, case.seed(run.seed))
-            measurement.time(benchmark, run.mode.precision)
+            measurement = run.take(case, benchmark)
             run.keep(measurement)
     except RecordError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)

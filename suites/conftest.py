@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dynadiag.bench.regimes import regime
+
+from .cases import Case
 from .run import NAME, Run
 
 HERE = Path(__file__).resolve().parent
@@ -16,7 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--mode", help="grid of cases (default: quick, or that of the resumed run)")
     group.addoption("--arms", default="", help="only these arms, comma separated")
     group.addoption("--shapes", default="", help="only these shapes or models, comma separated")
-    group.addoption("--grid", type=Path, default=HERE / "cases.toml", help="file with the modes")
+    group.addoption("--device", help="cpu, cuda, or auto (the default): cuda where there is one")
+    group.addoption("--allow-shared", action="store_true", help="though others use the card")
+    group.addoption("--grid", type=Path, help="file with the modes (default: that of the device)")
     group.addoption("--out", type=Path, default=HERE.parent / "results/runs", help="where runs go")
     group.addoption("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     group.addoption("--seed", type=int, help="of inputs, weights and order (default: 0)")
@@ -37,7 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", _run(metafunc.config).mode.cases, ids=str)
+        run = _run(metafunc.config)
+        metafunc.parametrize("case", [_timed(case, run) for case in run.mode.cases])
+
+
+def _timed(case: Case, run: Run) -> object:
+    stamp = regime(case.regime, run.equipment.device).stamp
+    return pytest.param(case, id=str(case), marks=pytest.mark.benchmark(timer=stamp))
 
 
 def pytest_report_teststatus(

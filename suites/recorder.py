@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dynadiag.kernels.cpu.build import source_hash
-
 from dynadiag.bench.energy import Energy, EnergyMeter, NoEnergy
-from dynadiag.bench.environment import device_slug, header
-from dynadiag.bench.records import RunWriter, blank_row, read_run
-from dynadiag.bench.selfcheck import self_checks
+from dynadiag.bench.paired import Call
+from dynadiag.bench.records import Row, RunWriter, blank_row, read_run
 
-from .calls import Call
 from .cases import Case, Mode
+from .equipment import Equipment
 from .measure import Measurement
 from .rows import control
 
@@ -23,34 +20,49 @@ from .rows import control
 class Recorder:
     """Writes one run folder."""
 
-    def __init__(self, writer: RunWriter, mode: Mode) -> None:
-        self._writer = writer
-        self._meter = _meter(mode)
+    def __init__(self, writer: RunWriter, mode: Mode, equipment: Equipment) -> None:
+        self._writer, self._equipment = writer, equipment
+        self._meter = _meter(mode, equipment)
         self._idle_watts = self._meter.idle_watts()
         self._began = time.monotonic()
 
     @classmethod
-    def create(cls, root: Path, mode: Mode, seed: int, selection: Mapping[str, Any]) -> Recorder:
+    def create(
+        cls, root: Path, mode: Mode, seed: int, selection: Mapping[str, Any], equipment: Equipment
+    ) -> Recorder:
         """Start a run in a new folder of `root`.
 
         Raises:
             RecordError: the folder cannot be written.
         """
-        fields = header(mode=mode.name, seed=seed)
-        fields |= {"selection": dict(selection), "kernel_hash": source_hash()}
-        recorder = cls(RunWriter.create(root, fields, device_slug=device_slug()), mode)
-        # After the first write: a folder that cannot be written is told before any work.
-        recorder._writer.update_header(self_checks=self_checks())
-        return recorder
+        fields = equipment.header(mode.name, seed) | {"selection": dict(selection)}
+        return cls(RunWriter.create(root, fields, device_slug=equipment.slug), mode, equipment)
 
     @classmethod
-    def resume(cls, folder: Path, mode: Mode, seed: int) -> Recorder:
+    def resume(cls, folder: Path, mode: Mode, seed: int, equipment: Equipment) -> Recorder:
         """Go on with a run.
 
         Raises:
             RecordError: it is of another machine, mode or schema.
         """
-        return cls(RunWriter.resume(folder, header(mode=mode.name, seed=seed)), mode)
+        writer = RunWriter.resume(folder, equipment.header(mode.name, seed))
+        return cls(writer, mode, equipment)
+
+    def check(self) -> None:
+        """Measure the ceilings of the device for the header.
+
+        Raises:
+            RecordError: the header cannot be written.
+        """
+        self.note(self_checks=self._equipment.self_checks())
+
+    def note(self, **fields: object) -> None:
+        """Put fields into the header.
+
+        Raises:
+            RecordError: the header cannot be written.
+        """
+        self._writer.update_header(**fields)
 
     @property
     def folder(self) -> Path:
@@ -69,7 +81,15 @@ class Recorder:
             RecordError: the disk is full or the folder gone.
         """
         self._writer.save_samples(measurement.case.id, measurement.samples)
-        self._writer.append(list(measurement.rows(self._energy, run_id=self._run_id)))
+        self.append(measurement.rows(self._energy))
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write rows, all of them or none.
+
+        Raises:
+            RecordError: the disk is full or the folder gone.
+        """
+        self._writer.append([row | {"run_id": self._run_id} for row in rows])
 
     def keep_failure(self, case: Case, seed: int, error: Exception) -> None:
         """Write why a case failed as a whole.
@@ -79,8 +99,7 @@ class Recorder:
         """
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         ending = {"metric": "case", "unit": "1", "status": "failed", "reason": reason}
-        row = blank_row(**case.columns, **ending, run_id=self._run_id, seed=seed)
-        self._writer.append([row])
+        self.append([blank_row(**case.columns, **ending, seed=seed)])
 
     def close(self) -> dict[str, Any]:
         """Write the A/A verdict over all cases, those of earlier sessions too, and return it.
@@ -102,8 +121,8 @@ class Recorder:
         return self._meter.window(call, idle_watts=self._idle_watts)
 
 
-def _meter(mode: Mode) -> EnergyMeter:
-    meter = EnergyMeter.open()
+def _meter(mode: Mode, equipment: Equipment) -> EnergyMeter:
+    meter = equipment.meter()
     if mode.energy or isinstance(meter, NoEnergy):
         return meter
     return NoEnergy(f"mode {mode.name} leaves energy out, which takes seconds for every arm")

@@ -21,9 +21,15 @@ from dynadiag.bench.statistics import (
     pooled,
     verdict,
 )
+from dynadiag.bench.watch import Seen
 
 Samples = NDArray[np.float64]
 OUTSIDE = "outside_rounds"
+# Facts of the card that get a row, and their units.
+WATCHED = {"sm_clock": ("sm_mhz", "MHz"), "temperature": ("temperature_c", "°C")}
+# A time that holds launches of the host, or is too short for the clock, or was taken while heat
+# held the clocks down: worth showing, and no ground for a claim.
+DOUBTS = ("launch_bound", "unresolved", "throttled")
 
 
 def time_rows(samples: Samples) -> Iterator[Row]:
@@ -64,17 +70,56 @@ def bytes_row(size: int) -> Row:
     return {"metric": "weight_bytes", "unit": "B", "stat": "computed", "value": size}
 
 
-def peak_row(peak: Peak) -> Row:
-    """Return the most bytes one call holds, flagged where repeats disagree."""
+def peak_rows(peak: Peak) -> Iterator[Row]:
+    """Yield the most bytes one call holds, flagged where repeats disagree.
+
+    On CUDA also what torch's allocator reserved for it, and what the device was short of
+    afterwards, which is how the workspaces of libraries show.
+    """
     flags = ["peak_differs"] if peak.bytes is not None and peak.reason else []
-    row = {"metric": "peak_bytes", "unit": "B", "stat": "measured", "value": peak.bytes}
-    return row | {"reason": peak.reason, "flags": flags}
+    more = {"unit": "B", "stat": "measured", "reason": peak.reason, "flags": flags}
+    yield {"metric": "peak_bytes", "value": peak.bytes} | more
+    for metric, size in (("peak_reserved", peak.reserved), ("device_used", peak.device_used)):
+        if size is not None:
+            yield {"metric": metric, "value": size, "unit": "B", "stat": "measured"}
 
 
-def energy_row(energy: Energy) -> Row:
-    """Return the joules of one call, null with the reason where nothing counts them."""
-    row: Row = {"metric": "energy", "unit": "J/iter", "stat": "gross"}
-    return row | {"value": energy.gross_j_per_iteration, "reason": energy.reason}
+def energy_rows(energy: Energy, calls: int = 1) -> Iterator[Row]:
+    """Yield the joules of one call, null with the reason where nothing counts them.
+
+    Where they are known: gross and net of an idle device, the mean power, and the seconds a call
+    took in that window, where the arm ran alone and undisturbed.
+
+    Args:
+        energy: of a window.
+        calls: in one iteration of it.
+    """
+    row: Row = {"metric": "energy", "unit": "J/iter"}
+    row |= {"reason": energy.reason, "flags": list(energy.flags)}
+    gross, net = energy.gross_j_per_iteration, energy.net_j_per_iteration
+    yield row | {"stat": "gross", "value": None if gross is None else gross / calls}
+    if energy.gross_j is None:
+        return
+    if net is not None:
+        yield row | {"stat": "net", "value": net / calls}
+    yield {"metric": "power", "unit": "W", "stat": "mean", "value": energy.watts}
+    seconds = energy.seconds / energy.iterations / calls
+    yield {"metric": "time", "unit": "s", "stat": "sustained", "value": seconds}
+
+
+def seen_rows(seen: Seen) -> Iterator[Row]:
+    """Yield clock and temperature of the card at the end of a case, where they are known."""
+    for metric, (fact, unit) in WATCHED.items():
+        known = [value for value in seen.facts.get(fact, ()) if value is not None]
+        if known:
+            row: Row = {"metric": metric, "unit": unit, "stat": "at_end", "value": known[-1]}
+            yield row | {"flags": list(seen.flags)}
+
+
+def hedged(row: Row) -> Row:
+    """Return a ratio's row with its verdict withdrawn where a flag leaves room for doubt."""
+    doubts = [flag for flag in row["flags"] if flag in DOUBTS]
+    return row | {"verdict": str(Verdict.AMBIGUOUS)} if doubts else row
 
 
 def control(rows: Iterable[Row]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -14,17 +15,22 @@ from typing import Any, TypeVar
 import pytest
 
 from dynadiag import kernels
+from dynadiag.bench.paired import Benchmark
 from dynadiag.bench.records import RecordError, read_run
+from dynadiag.bench.regimes import regime
 
 from .arms import ARMS
-from .cases import Case, CaseError, Mode, load_mode, select
+from .cases import Case, CaseError, Mode
+from .equipment import AUTO, Equipment, device_of
+from .grid import FILES, load_mode, select
 from .measure import Measurement
 from .progress import Progress
 from .recorder import Recorder
+from .take import take
 
 NAME = "dynadiag-run"
 # What the sessions of one run have in common, with the defaults; `keyword` is pytest's -k.
-SHARED = {"mode": "quick", "seed": 0, "arms": "", "shapes": "", "keyword": ""}
+SHARED = {"mode": "quick", "seed": 0, "arms": "", "shapes": "", "keyword": "", "device": AUTO}
 T = TypeVar("T")
 
 
@@ -36,10 +42,11 @@ class Run:
     Attributes:
         mode: the cases, and how precisely to measure them.
         seed: of inputs, weights and order.
+        equipment: what to measure with.
     """
 
-    def __init__(self, mode: Mode, options: argparse.Namespace) -> None:
-        self.mode = mode
+    def __init__(self, mode: Mode, options: argparse.Namespace, equipment: Equipment) -> None:
+        self.mode, self.equipment = mode, equipment
         self.seed: int = options.seed
         self._options = options
         self._recorder: Recorder | None = None
@@ -51,18 +58,27 @@ class Run:
         """Read the grid, and on `--resume` what the run to go on with was asked to do.
 
         Raises:
-            CaseError: an unknown name, or an option that contradicts the run to resume.
+            ValueError: an unknown name, a device or regime that is not there, or an option that
+                contradicts the run to resume.
             RecordError: the run to resume cannot be read.
         """
         agree(options, read_run(options.resume).header if options.resume else None)
-        mode = load_mode(options.grid, options.mode, ARMS)
+        equipment = Equipment(device_of(options.device))
+        mode = load_mode(options.grid or FILES[equipment.device], options.mode, ARMS)
         cases = select(mode.cases, arms=_words(options.arms), shapes=_words(options.shapes))
-        return cls(replace(mode, cases=cases), options)
+        for name in {case.regime for case in cases}:
+            regime(name, equipment.device)
+        return cls(replace(mode, cases=cases), options, equipment)
 
     @property
     def folder(self) -> Path | None:
         """Where the records are; None before the first case."""
         return self._recorder.folder if self._recorder else None
+
+    def take(self, case: Case, benchmark: Benchmark) -> Measurement:
+        """Build the arms of a case and time them."""
+        precision, seed = self.mode.precision, case.seed(self.seed)
+        return take(case, seed, precision, self.equipment, benchmark=benchmark)
 
     def keep(self, measurement: Measurement) -> None:
         """Record a case."""
@@ -82,7 +98,7 @@ class Run:
         if not self._options.resume:
             return
         self._recorder = _or_usage_error(
-            lambda: Recorder.resume(self._options.resume, self.mode, self.seed)
+            lambda: Recorder.resume(self._options.resume, self.mode, self.seed, self.equipment)
         )
         finished = [item for item in items if _case(item).id in self._recorder.finished]
         items[:] = [item for item in items if item not in finished]
@@ -94,6 +110,8 @@ class Run:
         if not session.items or self._options.collectonly:
             return (yield)
         print("preparing: self-checks and kernels", file=sys.stderr)
+        if not self._options.benchmark_disable:
+            self._refuse()
         if self._recorder is None and not self._options.benchmark_disable:
             self._recorder = _or_usage_error(self._create)
         with warnings.catch_warnings():
@@ -102,9 +120,18 @@ class Run:
         with Progress(len(session.items)) as self._progress:
             return (yield)
 
+    def _refuse(self) -> None:
+        allowed = self._options.allow_shared
+        reason = self.equipment.why_not(os.environ, allow_shared=allowed)
+        if reason is not None:
+            raise pytest.UsageError(reason)
+
     def _create(self) -> Recorder:
         asked = {name: getattr(self._options, name) for name in ("arms", "shapes", "keyword")}
-        return Recorder.create(self._options.out, self.mode, self.seed, asked)
+        recorder = Recorder.create(self._options.out, self.mode, self.seed, asked, self.equipment)
+        # After the first write: a folder that cannot be written is told before any work.
+        recorder.check()
+        return recorder
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Name the case that is being measured."""
@@ -139,7 +166,7 @@ def agree(options: argparse.Namespace, earlier: Mapping[str, Any] | None) -> Non
     Raises:
         CaseError: an option contradicts that header.
     """
-    known = SHARED if earlier is None else {**SHARED, **earlier, **earlier.get("selection", {})}
+    known = SHARED if earlier is None else SHARED | _asked(earlier)
     for name in SHARED:
         given = getattr(options, name)
         if given in (None, ""):
@@ -149,6 +176,11 @@ def agree(options: argparse.Namespace, earlier: Mapping[str, Any] | None) -> Non
                 f"{name} {given!r} differs from {known[name]!r} in the run to resume; "
                 "leave it out, or start a new run"
             )
+
+
+def _asked(header: Mapping[str, Any]) -> dict[str, Any]:
+    device = header.get("device", {}).get("type", "cpu")
+    return {**header, **header.get("selection", {}), "device": device}
 
 
 def _verdict(aa: Mapping[str, Any] | None) -> str:

@@ -6,11 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from dynadiag import cli
+from dynadiag.bench.records import RecordError
 
 Bench = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -23,8 +27,9 @@ class Run:
     folder = None
 
 def pytest_addoption(parser):
-    for name in ("--mode", "--arms", "--shapes", "--out", "--resume", "--seed"):
+    for name in ("--mode", "--arms", "--shapes", "--device", "--out", "--resume", "--seed"):
         parser.addoption(name)
+    parser.addoption("--allow-shared", action="store_true")
 
 def pytest_configure(config):
     if config.option.mode not in (None, "quick"):
@@ -154,15 +159,108 @@ def test_bench_outside_a_checkout_names_the_remedy(
     assert "clone the repository" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("command", "extra"), [("bench", "bench,report"), ("report", "report")])
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("bench", "bench,report"), ("qualify", "report"), ("report", "report")],
+)
 def test_missing_packages_are_named_with_their_extra(
     command: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "jinja2" else object())
-    words = [command] if command == "bench" else [command, "some-run"]
+    words = [command, "some-run"] if command == "report" else [command]
     assert cli.main(words) == 2
     expected = f"dynadiag: jinja2 not installed: pip install 'dynadiag[{extra}]'\n"
     assert capsys.readouterr().err == expected
+
+
+def test_bench_passes_the_device_on(bench: Bench, tmp_path: Path) -> None:
+    suite = tmp_path / "suites" / "bench_fake.py"
+    suite.write_text(
+        "def test_device(pytestconfig):\n"
+        "    given = pytestconfig.option\n"
+        "    assert (given.device, given.allow_shared) == ('cuda', True)\n"
+    )
+    done = bench("--device", "cuda", "--allow-shared")
+    assert done.returncode == 0, done.stdout
+
+
+@dataclass
+class Done:
+    """What the stand-in of a qualification leaves behind."""
+
+    folder: Path = Path("runs/one")
+    interrupted: bool = False
+    failed: bool = False
+    measured: bool = True
+
+
+class NotMeasurable(Exception):
+    """As that of the suites."""
+
+
+@pytest.fixture
+def qualify(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def run(outcome: Done | Exception, *words: str) -> int:
+        def command(minutes: float, out: Path, *, allow_shared: bool) -> Done:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        module = SimpleNamespace(command=command, NotMeasurable=NotMeasurable)
+        monkeypatch.setattr(cli, "_qualification", lambda: module)
+        monkeypatch.setattr(cli, "_write_report", lambda runs, out: runs[0] / "report.html")
+        return cli.main(["qualify", *words])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Done(), 0),
+        (Done(failed=True), 1),
+        (Done(measured=False), 3),
+        (Done(interrupted=True, failed=True), 130),
+    ],
+)
+def test_qualify_ends_with_its_report_and_says_how_it_went(
+    outcome: Done, code: int, qualify: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert qualify(outcome) == code
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["records: runs/one", "runs/one/report.html"]
+
+
+def test_qualify_without_a_card_is_one_line(
+    qualify: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert qualify(NotMeasurable("torch sees no CUDA device")) == 3
+    assert capsys.readouterr().err == "dynadiag: torch sees no CUDA device\n"
+
+
+def test_qualify_that_cannot_write_is_a_usage_error(
+    qualify: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert qualify(RecordError("cannot write runs; choose another folder")) == 2
+    assert capsys.readouterr().err.startswith("dynadiag: cannot write runs")
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1"])
+def test_qualify_needs_time(
+    minutes: str, qualify: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert qualify(Done(), f"--minutes={minutes}") == 2
+    assert "must be more than 0" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_qualify_runs_from_anywhere_and_tells_what_is_missing(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "dynadiag", "qualify", "--out", str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("dynadiag: no card can be qualified here: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_of_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,4 +286,4 @@ def test_module_runs_as_a_program() -> None:
     command = [sys.executable, "-P", "-m", "dynadiag", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("env", "bench", "report"))
+    assert all(name in done.stdout for name in ("env", "bench", "qualify", "report"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -118,6 +119,45 @@ def test_gradients_of_the_conversions(shape: tuple[int, int]) -> None:
     assert gradgradcheck(to_dense, values)
     assert gradcheck(to_diagonal, weight)
     assert gradgradcheck(to_diagonal, weight)
+
+
+@pytest.mark.parametrize("shape", [(97, 97), (97, 50), (50, 97)], ids=str)
+def test_gradients_of_gradients_are_those_of_the_reference(shape: tuple[int, int]) -> None:
+    m, n = shape
+    x, values, offsets, bias = draw(m, n, 5, (3,))
+    grad = torch.randn(3, m, requires_grad=True)
+
+    def orders(name: str) -> list[Tensor]:
+        y = dd.diagonal_linear(x, values, offsets, bias, out_features=m, backend=name)
+        first = torch.autograd.grad(y, [x, values, bias], grad, create_graph=True)
+        mixed = torch.stack([one.sin().sum() for one in first]).sum()
+        second = torch.autograd.grad(mixed, [x, values, grad], create_graph=True)
+        bent = torch.stack([one.cos().sum() for one in second]).sum()
+        third = torch.autograd.grad(bent, [x, values, grad])
+        return [*first, *second, *third]
+
+    for mine, right in zip(orders("cpu"), orders("reference"), strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-4, atol=1e-4 * right.abs().max().item())
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("name", ["relu", "gelu", "silu"])
+def test_activations(name: str, trained: bool, backend: str) -> None:
+    x, values, offsets, bias = (tensor.detach() for tensor in draw(97, 50, 5, (3,)))
+    values.requires_grad_(trained)
+    call = functools.partial(dd.diagonal_linear, x, values, offsets, bias, out_features=97)
+    expected = getattr(torch.nn.functional, name)(call(backend=backend))
+    y = call(backend=backend, activation=name)
+    torch.testing.assert_close(y, expected)
+    if trained:
+        wanted, *_ = torch.autograd.grad(expected.sum(), values)
+        torch.testing.assert_close(torch.autograd.grad(y.sum(), values)[0], wanted)
+
+
+def test_an_unknown_activation_is_refused() -> None:
+    x, values, offsets, bias = draw(4, 4, 2, (1,))
+    with pytest.raises(ValueError, match="'tanh'; known are relu, gelu, silu, None"):
+        dd.diagonal_linear(x, values, offsets, bias, out_features=4, activation="tanh")
 
 
 def gradients_computed(y: Tensor) -> list[str]:

@@ -29,6 +29,16 @@ class HostStamp:
         return self._seconds - start._seconds
 
 
+class SyncStamp(HostStamp):
+    """A moment on the host's clock at which the CUDA device has done all its work."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        torch.cuda.synchronize()
+        super().__init__()
+
+
 class EventStamp:
     """A moment on torch's current CUDA stream.
 

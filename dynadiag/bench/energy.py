@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from dynadiag.bench.nvml import Nvml
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -20,8 +21,11 @@ class Energy:
         net_j: `gross_j` less what an idle machine takes; null where the idle power is unknown.
         seconds: length of the window.
         iterations: calls in it.
-        method: ``rapl`` or ``none``.
+        method: ``nvml_counter``, ``nvml_poll``, ``rapl`` or ``none``.
         reason: why there is no value.
+        flags: doubts about the value: ``energy_disagrees`` where counter and power sensor differ
+            by more than 5 %, ``energy_unchecked`` where the card has no such sensor,
+            ``power_averaged`` where the sensor shows a mean over the last second.
     """
 
     gross_j: float | None
@@ -30,6 +34,7 @@ class Energy:
     iterations: int
     method: str
     reason: str | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def gross_j_per_iteration(self) -> float | None:
@@ -41,23 +46,37 @@ class Energy:
         """Joules of one call beyond idling."""
         return None if self.net_j is None else self.net_j / self.iterations
 
+    @property
+    def seconds_per_iteration(self) -> float | None:
+        """Time of one call in the same window; null where none was made."""
+        return self.seconds / self.iterations if self.iterations else None
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power of the window."""
+        return None if self.gross_j is None else self.gross_j / self.seconds
+
 
 class EnergyMeter(ABC):
     """Measures windows; `EnergyMeter.open()` finds the meter of this machine."""
 
     @staticmethod
-    def open(root: Path = POWERCAP) -> EnergyMeter:
-        """The processor's energy counters under `root`, or a meter that says why not."""
-        packages = sorted(root.glob("intel-rapl:*[0-9]"))
-        packages = [folder for folder in packages if _text(folder / "name").startswith("package")]
-        if not packages:
-            return NoEnergy("the system shows no energy counter of the processor (RAPL)")
-        try:
-            return Rapl([Counter(folder) for folder in packages])
-        except PermissionError as error:
-            return NoEnergy(f"{error.filename} is readable by the administrator only")
-        except (OSError, ValueError) as error:
-            return NoEnergy(f"the energy counter cannot be read: {error}")
+    def open(
+        root: Path = POWERCAP, *, device: str = "cpu", nvml: Nvml | None = None
+    ) -> EnergyMeter:
+        """The meter of a device, or one that says why there is none.
+
+        Args:
+            root: where the system shows the processor's energy counters.
+            device: ``cpu`` or ``cuda``.
+            nvml: the card, by default torch's current one.
+        """
+        # Both meters build on this module.
+        from dynadiag.bench import nvml_energy, rapl
+
+        if device == "cuda":
+            return nvml_energy.open_meter(nvml or Nvml.open())
+        return rapl.open_meter(root)
 
     @abstractmethod
     def idle_watts(self, seconds: float = 5.0) -> float | None:
@@ -68,6 +87,17 @@ class EnergyMeter(ABC):
         self, call: Callable[[], object], seconds: float = 5.0, idle_watts: float | None = None
     ) -> Energy:
         """Repeat `call` for at least `seconds` and read the counter before and after."""
+
+    def between_idles(
+        self, call: Callable[[], object], seconds: float = 5.0, idle_seconds: float = 5.0
+    ) -> Energy:
+        """A window whose net energy counts from the mean of the idle power before and after it."""
+        before = self.idle_watts(idle_seconds)
+        found = self.window(call, seconds)
+        after = self.idle_watts(idle_seconds)
+        if found.gross_j is None or before is None or after is None:
+            return found
+        return replace(found, net_j=found.gross_j - (before + after) / 2 * found.seconds)
 
 
 class NoEnergy(EnergyMeter):
@@ -85,64 +115,3 @@ class NoEnergy(EnergyMeter):
     ) -> Energy:
         """Unknown; `call` is not run."""
         return Energy(None, None, 0.0, 0, "none", self.reason)
-
-
-class Counter:
-    """One package's counter of microjoules, which starts again from 0 at its range.
-
-    At 200 W the common range of 262 kJ lasts 22 minutes, so a window sees one such start at most.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "energy_uj"
-        self._range = int((folder / "max_energy_range_uj").read_text())
-        self.read()
-
-    def read(self) -> int:
-        """Microjoules so far."""
-        return int(self._path.read_text())
-
-    def joules(self, start: int, end: int) -> float:
-        """Joules between two readings."""
-        return (end - start if end >= start else end - start + self._range) * 1e-6
-
-
-class Rapl(EnergyMeter):
-    """Sum over the processor's packages; memory modules have counters of their own, left out."""
-
-    def __init__(self, counters: list[Counter]) -> None:
-        self._counters = counters
-
-    def idle_watts(self, seconds: float = 5.0) -> float | None:
-        """Power while this process sleeps; null if the counter stands still or fails."""
-        idle = self.window(lambda: time.sleep(seconds), seconds=0.0)
-        return None if idle.gross_j is None else idle.gross_j / idle.seconds
-
-    def window(
-        self, call: Callable[[], object], seconds: float = 5.0, idle_watts: float | None = None
-    ) -> Energy:
-        """Repeat `call` for at least `seconds` and read the counters before and after."""
-        iterations, begun = 0, time.perf_counter()
-        try:
-            starts = [counter.read() for counter in self._counters]
-            while iterations == 0 or time.perf_counter() - begun < seconds:
-                call()
-                iterations += 1
-            elapsed = time.perf_counter() - begun
-            ends = [counter.read() for counter in self._counters]
-        except (OSError, ValueError) as error:
-            return Energy(None, None, 0.0, iterations, "rapl", f"the counter failed: {error}")
-        spans = zip(self._counters, starts, ends, strict=True)
-        gross = sum(counter.joules(start, end) for counter, start, end in spans)
-        if gross <= 0:
-            reason = "the energy counter did not move"
-            return Energy(None, None, elapsed, iterations, "rapl", reason)
-        net = None if idle_watts is None else gross - idle_watts * elapsed
-        return Energy(gross, net, elapsed, iterations, "rapl")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

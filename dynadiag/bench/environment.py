@@ -23,7 +23,9 @@ from typing import Any
 import torch
 
 from dynadiag.bench import processor
+from dynadiag.bench.nvml import Nvml
 from dynadiag.bench.schema import SCHEMA_VERSION
+from dynadiag.bench.watch import foreign_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +38,10 @@ _PACKAGES = (
     "pytest-benchmark",
     "nvidia-ml-py",
     "triton",
+)
+# Named by CUDA's major version or by none; only those installed are listed.
+_CUDA_LIBRARIES = re.compile(
+    r"cupy-cuda\d+x|nvmath-python|nvidia-(cublas|cusparse|cusparselt|cudnn|cuda-nvrtc)(-cu\d+)?"
 )
 _VARIABLES = re.compile(
     r"(CUDA_(VISIBLE_DEVICES|DEVICE_ORDER|LAUNCH_BLOCKING)|NVIDIA_TF32_OVERRIDE"
@@ -117,18 +123,26 @@ def git(root: Path) -> dict[str, Any]:
         return facts | {"reason": "no commit, or not a checkout"}
 
 
-def device_facts(device: str) -> dict[str, Any]:
-    """Type, name and slug of the measured device, and the sizes that matter to kernels."""
+def device_facts(device: str, nvml: Nvml | None = None) -> dict[str, Any]:
+    """Type, name and slug of the measured device, and the sizes that matter to kernels.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        nvml: whom to ask about the card, by default the driver.
+    """
     facts: dict[str, Any] = {"type": device, "slug": device_slug(device)}
     if device == "cuda":
         card = torch.cuda.get_device_properties(torch.cuda.current_device())
+        nvml = nvml or Nvml.open()
         return facts | {
             "name": card.name,
             "compute_capability": f"{card.major}.{card.minor}",
             "sm_count": card.multi_processor_count,
             "l2_bytes": getattr(card, "L2_cache_size", None),
             "memory_bytes": card.total_memory,
-            "uuid_sha256": _hash(str(getattr(card, "uuid", "")))[:12],
+            "uuid_sha256": _hash(str(card.uuid))[:12],
+            "foreign_processes": foreign_processes(nvml),
+            "nvml": nvml.facts(),
         }
     return facts | {
         "name": processor.name(),
@@ -163,7 +177,7 @@ def software() -> dict[str, Any]:
         versions[package.replace("-", "_")] = None
         with suppress(metadata.PackageNotFoundError):
             versions[package.replace("-", "_")] = metadata.version(package)
-    return versions
+    return versions | {"cudnn": torch.backends.cudnn.version(), "libraries": _cuda_libraries()}
 
 
 def torch_flags() -> dict[str, Any]:
@@ -173,6 +187,10 @@ def torch_flags() -> dict[str, Any]:
         "num_interop_threads": torch.get_num_interop_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "bf16_reduced_precision": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+        "fp16_reduced_precision": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "mkl": torch.backends.mkl.is_available(),
@@ -184,6 +202,25 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that steer threads, allocators and kernels; never the whole environment."""
     names: Iterable[str] = sorted(filter(_VARIABLES.fullmatch, environ))
     return {name: without_folders(environ[name]) for name in names}
+
+
+def refuse_blocking(environ: Mapping[str, str]) -> None:
+    """Stop before a run in which every launch would wait for its kernel.
+
+    Raises:
+        ValueError: if ``CUDA_LAUNCH_BLOCKING`` is on.
+    """
+    value = environ.get("CUDA_LAUNCH_BLOCKING", "")
+    if value not in ("", "0"):
+        raise ValueError(
+            f"CUDA_LAUNCH_BLOCKING={value} has every launch wait for its kernel, so no time would "
+            "be that of a network: unset it"
+        )
+
+
+def _cuda_libraries() -> dict[str, str]:
+    found = ((str(each.name).lower(), each.version) for each in metadata.distributions())
+    return {name: version for name, version in sorted(found) if _CUDA_LIBRARIES.fullmatch(name)}
 
 
 def _git(root: Path, *command: str) -> str:

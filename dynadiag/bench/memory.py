@@ -15,10 +15,20 @@ _WINDOW = "dynadiag.peak"
 
 
 class Peak(NamedTuple):
-    """Peak bytes, or null with a reason; a value with a reason is not to be trusted."""
+    """Peak bytes, or null with a reason; a value with a reason is not to be trusted.
+
+    Attributes:
+        bytes: handed out by torch's allocator.
+        reason: why there is no value, or none to rely on.
+        reserved: taken from the device by torch's allocator, on CUDA only.
+        device_used: missing on the device afterwards, on CUDA only: what libraries took without
+            torch and kept is in it, and so is what other processes did meanwhile.
+    """
 
     bytes: int | None
-    reason: str | None
+    reason: str | None = None
+    reserved: int | None = None
+    device_used: int | None = None
 
 
 def peak_bytes(call: Callable[[], object], *, device: str = "cpu", repeats: int = 3) -> Peak:
@@ -37,11 +47,12 @@ def peak_bytes(call: Callable[[], object], *, device: str = "cpu", repeats: int 
     peaks = (_peaks_cuda if device == "cuda" else _peaks_cpu)(call, repeats)
     if not peaks:
         return Peak(None, "this torch does not report its allocations")
-    agree = len(set(peaks)) == 1
-    return Peak(max(peaks), None if agree else f"repeats differ: {sorted(set(peaks))} bytes")
+    sizes = sorted({peak.bytes for peak in peaks if peak.bytes is not None})
+    reason = f"repeats differ: {sizes} bytes" if len(sizes) > 1 else None
+    return max(peaks, key=lambda peak: peak.bytes or 0)._replace(reason=reason)
 
 
-def _peaks_cpu(call: Callable[[], object], repeats: int) -> list[int]:
+def _peaks_cpu(call: Callable[[], object], repeats: int) -> list[Peak]:
     """Highest running sum of the allocator's events, of which a free is a negative one.
 
     The profiler's raw events are used: its tables sum them per operator, where a temporary that
@@ -58,7 +69,7 @@ def _peaks_cpu(call: Callable[[], object], repeats: int) -> list[int]:
     sizes = sorted((event.start_ns(), event.nbytes()) for event in events if _is_memory(event))
     windows = [(e.start_ns(), e.end_ns()) for e in events if e.name() == _WINDOW]
     return [
-        max(accumulate((size for at, size in sizes if start <= at <= end), initial=0))
+        Peak(max(accumulate((size for at, size in sizes if start <= at <= end), initial=0)))
         for start, end in windows
         if sizes
     ]
@@ -80,17 +91,22 @@ def _is_memory(event: Any) -> bool:
     return bool(event.name() == "[memory]" and event.device_type().name == "CPU")
 
 
-def _peaks_cuda(call: Callable[[], object], repeats: int) -> list[int]:
+def _peaks_cuda(call: Callable[[], object], repeats: int) -> list[Peak]:
     call()
     return [_peak_cuda(call) for _ in range(repeats)]
 
 
-def _peak_cuda(call: Callable[[], object]) -> int:
+def _peak_cuda(call: Callable[[], object]) -> Peak:
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
+    held, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    free, _ = torch.cuda.mem_get_info()
     torch.cuda.reset_peak_memory_stats()
     call()
     torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    return Peak(
+        torch.cuda.max_memory_allocated() - held,
+        reserved=torch.cuda.max_memory_reserved() - reserved,
+        device_used=free - torch.cuda.mem_get_info()[0],
+    )

@@ -75,7 +75,7 @@ class Paired:
     """The samples of one case.
 
     Attributes:
-        samples: seconds per arm, index i being round i for every arm.
+        samples: seconds a call by arm, index i being round i for every arm.
         rounds: samples per arm.
         flags: ``precision_not_reached`` when an interval is wider than 1.5 times the target.
         order: which arm went first, second, ... in each round.
@@ -95,17 +95,21 @@ def paired(
     precision: Precision,
     stamp: Callable[[], Stamp] = HostStamp,
     flush: Call | None = None,
+    iterations: Mapping[str, int] | None = None,
 ) -> Paired | None:
     """Time every arm once a round, for as many rounds as `precision` asks.
 
     Args:
-        benchmark: pytest-benchmark's fixture; its timer must be `stamp` (by the test's marker).
+        benchmark: pytest-benchmark's fixture; its timer must be `stamp`, by the marker of the
+            test or of its parameter.
         arms: the calls by name; the first is the fixture's subject.
         seed: of the order within the rounds.
         precision: rounds, budget and warm-up.
         stamp: clock of the other arms.
         flush: called, untimed, right before each sample; ``None`` has the arm itself called
             there once, untimed, so that a sample is one of a row of calls.
+        iterations: calls in one sample of an arm, 1 where not given; samples are divided by it
+            (but not those in pytest-benchmark's own table).
 
     Returns:
         The samples, or ``None`` under ``--benchmark-disable``, where each arm is called once.
@@ -123,10 +127,11 @@ def paired(
         return None
     rounds = _plan(turns, precision)
     benchmark.pedantic(turns.subject, setup=turns.before, teardown=turns.after, rounds=rounds)
-    samples = [benchmark.stats.stats.data, *turns.samples[1:]]
-    vectors = [np.asarray(seconds, dtype=np.float64) for seconds in samples]
-    flags = _flags(vectors, precision)
-    return Paired(dict(zip(arms, vectors, strict=True)), rounds, flags, turns.order)
+    taken = zip(arms, [benchmark.stats.stats.data, *turns.samples[1:]], strict=True)
+    calls = iterations or {}
+    samples = {name: np.array(seconds) / calls.get(name, 1) for name, seconds in taken}
+    flags = _flags(list(samples.values()), precision)
+    return Paired(samples, rounds, flags, turns.order)
 
 
 class _Turns:

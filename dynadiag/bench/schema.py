@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-SCHEMA_VERSION = "1.0"
+# 1.1 added metrics (net energy, power, reserved and device memory, clock) and header fields.
+SCHEMA_VERSION = "1.1"
 
 Row = dict[str, Any]
 

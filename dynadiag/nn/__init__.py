@@ -6,6 +6,7 @@ from .base import SparseLinear
 from .block import BlockLinear
 from .condensed import CondensedLinear
 from .csr import CSRLinear
+from .dia_ust import DiaUstLinear
 from .diagonal import DiagonalLinear
 from .masked_dense import MaskedDenseLinear
 from .nm import NMLinear
@@ -14,6 +15,7 @@ __all__ = [
     "BlockLinear",
     "CSRLinear",
     "CondensedLinear",
+    "DiaUstLinear",
     "DiagonalLinear",
     "MaskedDenseLinear",
     "NMLinear",

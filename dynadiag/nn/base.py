@@ -62,9 +62,23 @@ class SparseLinear(nn.Module, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def why_not(
-        cls, in_features: int, out_features: int, sparsity: float, dtype: torch.dtype | None = None
+        cls,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        dtype: torch.dtype | None = None,
+        *,
+        device: str = "cpu",
     ) -> str | None:
-        """Return why the format cannot hold such a layer, or None if it can."""
+        """Return why the format cannot hold or multiply such a layer, or None if it can.
+
+        Args:
+            in_features: size of the last dimension of x.
+            out_features: size of the last dimension of y.
+            sparsity: the share of zeros asked for.
+            dtype: of the parameters; None leaves it open.
+            device: type of the device it is to run on, such as `cpu` or `cuda`.
+        """
 
     @property
     @abc.abstractmethod

@@ -9,9 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from dynadiag.nn import bsr_triton, cusparse, cusparse_blocks
+from dynadiag.nn.kept import kept
 from dynadiag.nn.rows import Rows, embedding_bag
 from dynadiag.nn.selection import largest
 from dynadiag.nn.tuned import TunedSparseLinear
+from dynadiag.nn.tuning import Ways, of_formulation, plus_bias
 
 _CHUNK = 1 << 22  # numbers in a temporary of gathered blocks
 
@@ -20,7 +23,10 @@ class BlockLinear(TunedSparseLinear):
     """Linear layer that keeps square blocks, drawn uniformly or by their summed magnitude.
 
     `values` is (blocks, block, block), in the order of torch's BSR layout; `row_starts`
-    (out_features / block + 1,) and `columns` (blocks,) are int32 and count blocks.
+    (out_features / block + 1,) and `columns` (blocks,) are int32 and count blocks. Products take
+    the formulation measured as fastest, or the one named. Everywhere: `torch_bsr` (MKL, cuSPARSE),
+    `bmm`, `embedding_bag`; on CUDA also `triton` (torch's block kernel), `cusparse_bsr` and
+    `cusparse_ell` (rows padded to the longest).
 
     Args:
         in_features: a multiple of `block`.
@@ -28,12 +34,17 @@ class BlockLinear(TunedSparseLinear):
         bias: whether to add a bias.
         sparsity: share of blocks dropped; the nearest number, within 1 percentage point.
         block: side of a block.
+        formulation: the one way to compute products; None for the fastest.
         device: where parameters and buffers live.
         dtype: of the parameters.
     """
 
     format: ClassVar[str] = "block"
     pattern: ClassVar[tuple[str, ...]] = ("row_starts", "columns")
+    formulations: ClassVar[tuple[str, ...]] = (
+        *("torch_bsr", "bmm", "embedding_bag", "triton"),
+        *cusparse_blocks.FORMULATIONS,
+    )
     row_starts: Tensor
     columns: Tensor
 
@@ -45,14 +56,17 @@ class BlockLinear(TunedSparseLinear):
         *,
         sparsity: float,
         block: int = 32,
+        formulation: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        self._check_formulation(formulation)
         super().__init__(
             in_features, out_features, bias, sparsity=sparsity, device=device, dtype=dtype
         )
         self._refuse(self.why_not(in_features, out_features, sparsity, dtype, block=block))
         self.block = block
+        self._formulation = formulation
         self._grid_shape = (out_features // block, in_features // block)
         count = _nearest_count(*self._grid_shape, sparsity)
         self.values = nn.Parameter(torch.empty(count, block, block, device=device, dtype=dtype))
@@ -70,8 +84,10 @@ class BlockLinear(TunedSparseLinear):
         dtype: torch.dtype | None = None,
         *,
         block: int = 32,
+        formulation: str | None = None,
+        device: str = "cpu",
     ) -> str | None:
-        """Return why blocks do not fit the shape or come near the sparsity, or None."""
+        """Return why blocks do not fit, miss the sparsity, or cannot be multiplied, or None."""
         if block < 1 or in_features % block or out_features % block:
             return (
                 f"block is {block}, but must be at least 1 and divide both "
@@ -80,12 +96,17 @@ class BlockLinear(TunedSparseLinear):
         rows, columns = out_features // block, in_features // block
         count = _nearest_count(rows, columns, sparsity)
         reached = 1 - count / (rows * columns)
-        if abs(reached - sparsity) <= 0.01 + 1e-9:
-            return None
-        return (
-            f"sparsity {sparsity} is more than 1 percentage point from {reached:.4g}, the nearest "
-            f"that {rows} x {columns} blocks of {block} reach; ask for that or use smaller blocks"
-        )
+        if abs(reached - sparsity) > 0.01 + 1e-9:
+            return (
+                f"sparsity {sparsity} is more than 1 percentage point from {reached:.4g}, the "
+                f"nearest that {rows} x {columns} blocks of {block} reach; ask for that or use "
+                "smaller blocks"
+            )
+        if formulation == "triton":
+            return bsr_triton.why_not(device, dtype, block)
+        if formulation in cusparse_blocks.FORMULATIONS:
+            return cusparse.why_not(device, dtype)
+        return None
 
     @property
     def weight(self) -> Tensor:
@@ -119,16 +140,37 @@ class BlockLinear(TunedSparseLinear):
         starts, columns = buffers
         return Rows(starts, columns, self._grid_shape).problem()
 
-    def _product(self, values: Tensor, xt: Tensor) -> Tensor:
-        return self._tuner.run("forward", values, xt.shape[1], _ways(self._grid, values, xt))
+    def _product(self, values: Tensor, xt: Tensor, bias: Tensor | None) -> Tensor:
+        pad = partial(cusparse_blocks.padded, self._grid, values)
+        padded = partial(kept, "ell", self.values, values, self._grid, pad)
+        ways = self._ways(self._grid, values, xt, bias, padded)
+        return self._tuner.run("forward", values, xt.shape[1], ways)
 
     def _transposed_product(self, values: Tensor, gt: Tensor) -> Tensor:
         grid, order = self._grid.transposed
-        ways = _ways(grid, values[order].transpose(1, 2).contiguous(), gt)
+        blocks = values[order].transpose(1, 2).contiguous()
+        pad = partial(cusparse_blocks.padded, grid, blocks)
+        ways = self._ways(grid, blocks, gt, None, pad)
         return self._tuner.run("grad_x", values, gt.shape[1], ways)
 
+    def _ways(
+        self,
+        grid: Rows,
+        blocks: Tensor,
+        xt: Tensor,
+        bias: Tensor | None,
+        pad: Callable[[], Tensor],
+    ) -> Ways:
+        ways = _everywhere(grid, blocks, xt)
+        if blocks.is_cuda or self._formulation in cusparse_blocks.FORMULATIONS:
+            ways |= cusparse_blocks.ways(grid, blocks, xt, pad)
+        ways = plus_bias(ways, bias)
+        if blocks.is_cuda or self._formulation == "triton":
+            ways |= bsr_triton.ways(grid, blocks, xt, bias)
+        return of_formulation(ways, self._formulation)
+
     def _sampled_product(self, values: Tensor, gt: Tensor, x: Tensor) -> Tensor:
-        ways: dict[str, Callable[[], Tensor]] = {
+        ways: Ways = {
             "bmm": partial(_outer_bmm, self._grid, self.block, gt, x),
             "gemm_gather": lambda: self._gather(gt @ x),
         }
@@ -139,7 +181,7 @@ def _nearest_count(rows: int, columns: int, sparsity: float) -> int:
     return max(1, round((1 - sparsity) * rows * columns))
 
 
-def _ways(grid: Rows, blocks: Tensor, xt: Tensor) -> dict[str, Callable[[], Tensor]]:
+def _everywhere(grid: Rows, blocks: Tensor, xt: Tensor) -> Ways:
     return {
         "torch_bsr": partial(_torch_bsr, grid, blocks, xt),
         "bmm": partial(_sum_of_products, _bmm, grid, blocks, xt),

@@ -43,7 +43,13 @@ class CondensedLinear(RowSparseLinear):
 
     @classmethod
     def why_not(
-        cls, in_features: int, out_features: int, sparsity: float, dtype: torch.dtype | None = None
+        cls,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        dtype: torch.dtype | None = None,
+        *,
+        device: str = "cpu",
     ) -> str | None:
         """Return None: every shape is possible, at the fan-in nearest to the sparsity."""
         return None

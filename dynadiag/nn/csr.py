@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dynadiag.nn.row_sparse import FORMULATIONS, RowSparseLinear
+from dynadiag.nn import cusparse
+from dynadiag.nn.row_sparse import RowSparseLinear
 from dynadiag.nn.rows import Rows
 from dynadiag.nn.selection import largest
 
@@ -18,8 +19,10 @@ class CSRLinear(RowSparseLinear):
     Keeps round((1 - sparsity) · out_features · in_features) entries, at least one, drawn
     uniformly. `values` is (nnz,), `row_starts` (out_features + 1,) and `columns` (nnz,) are int32,
     which MKL and cuSPARSE read with half the traffic of int64 (batch 1: 1.6x faster).
-    Products take the formulation measured as fastest, or the one named: `torch_csr` (MKL,
-    cuSPARSE) or `embedding_bag` (FBGEMM).
+    Products take the formulation measured as fastest, or the one named: `torch_csr` (MKL, or
+    cuSPARSE by one fixed algorithm), `embedding_bag` (FBGEMM, or a kernel of torch), or `cusparse`
+    (CUDA only: the fastest of its algorithms, orders of the dense matrices, and with or without
+    its analysis of the pattern).
     """
 
     format: ClassVar[str] = "csr"
@@ -38,10 +41,7 @@ class CSRLinear(RowSparseLinear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if formulation not in (None, *FORMULATIONS):
-            raise ValueError(
-                f"unknown formulation '{formulation}'; known are {', '.join(FORMULATIONS)}"
-            )
+        self._check_formulation(formulation)
         super().__init__(
             in_features, out_features, bias, sparsity=sparsity, device=device, dtype=dtype
         )
@@ -62,8 +62,13 @@ class CSRLinear(RowSparseLinear):
         dtype: torch.dtype | None = None,
         *,
         formulation: str | None = None,
+        device: str = "cpu",
     ) -> str | None:
-        """Return None: every shape, sparsity and dtype is possible."""
+        """Return why cuSPARSE is missing or rejects the dtype, or None; every shape is possible."""
+        if formulation == "cusparse":
+            return cusparse.why_not(device, dtype)
+        if device == "cuda" and formulation != "embedding_bag":
+            return cusparse.rejects_float16(dtype)
         return None
 
     def _largest(self, scores: Tensor) -> tuple[Tensor, ...]:

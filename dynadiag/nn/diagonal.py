@@ -68,7 +68,13 @@ class DiagonalLinear(SparseLinear):
 
     @classmethod
     def why_not(
-        cls, in_features: int, out_features: int, sparsity: float, dtype: torch.dtype | None = None
+        cls,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        dtype: torch.dtype | None = None,
+        *,
+        device: str = "cpu",
     ) -> str | None:
         """Return None: diagonals fit every shape and sparsity."""
         return None
@@ -107,7 +113,7 @@ class DiagonalLinear(SparseLinear):
         try:  # nn.Module's own look-up takes 0.8 us an attribute, a twentieth of a small product
             values, bias = self._parameters["values"], self._parameters["bias"]
             offsets = self._buffers["offsets"]
-        except KeyError:  # parametrized, or pruned
+        except KeyError:  # pruned: a plain attribute takes the place of the parameter
             return super().forward(x)
         if (
             values is not None

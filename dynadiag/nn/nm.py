@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -10,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from dynadiag.geometry import check_features, check_sparsity
+from dynadiag.nn import cusparse, cusparselt
+from dynadiag.nn.kept import kept
 from dynadiag.nn.row_sparse import RowSparseLinear
-from dynadiag.nn.rows import Rows, dense_gemm
+from dynadiag.nn.rows import Rows, dense_gemm, written_out
 from dynadiag.nn.selection import largest_of_each
+from dynadiag.nn.tuning import Ways, of_formulation, plus_bias
 
 GROUP_SIZES = (4, 8, 16, 32, 64, 128)
 _LARGEST_GROUP = 256  # indices within a group are one byte
@@ -22,8 +24,10 @@ class NMLinear(RowSparseLinear):
     """Linear layer that keeps n of every m consecutive inputs of each output.
 
     `values` is (out_features, in_features · n / m); `indices`, of the same shape, is the place
-    of each within its group, rising, as uint8, widened to columns in each forward. 2:4 in 16 bits
-    also runs on the sparse tensor cores of CUDA devices from sm_80 on.
+    of each within its group, rising, as uint8, widened to columns in each forward. Products take
+    the formulation measured as fastest, or the one named: `torch_csr`, `embedding_bag`,
+    `dense_gemm`; on CUDA also `cusparse`, and `cusparselt`, which computes y of 2:4 in 16 bits on
+    sparse tensor cores and leaves both gradients, which are not 2:4, to the fastest of the others.
 
     Args:
         in_features: a multiple of m.
@@ -32,14 +36,18 @@ class NMLinear(RowSparseLinear):
         sparsity: picks the n:m nearest to it with m in 4, 8, ..., 128, the smallest m first.
         n: how many are kept, instead of `sparsity` and together with `m`.
         m: size of a group, at most 256.
+        formulation: the one way to compute products; None for the fastest.
         device: where parameters and buffers live.
         dtype: of the parameters.
     """
 
     format: ClassVar[str] = "nm"
     pattern: ClassVar[tuple[str, ...]] = ("indices",)
+    formulations: ClassVar[tuple[str, ...]] = (
+        *("torch_csr", "embedding_bag", "dense_gemm"),
+        *("cusparse", "cusparselt"),
+    )
     indices: Tensor
-    _semi_structured: tuple[tuple[int, int, torch.dtype], Tensor] | None = None
 
     def __init__(
         self,
@@ -50,9 +58,11 @@ class NMLinear(RowSparseLinear):
         sparsity: float | None = None,
         n: int | None = None,
         m: int | None = None,
+        formulation: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        self._check_formulation(formulation)
         check_features(in_features, out_features)
         n, m = self._choose(in_features, out_features, sparsity, n, m)
         sparsity = 1 - n / m if sparsity is None else sparsity
@@ -60,6 +70,7 @@ class NMLinear(RowSparseLinear):
             in_features, out_features, bias, sparsity=sparsity, device=device, dtype=dtype
         )
         self.n, self.m = n, m
+        self._formulation = formulation
         shape = (out_features, in_features // m * n)
         self.values = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.register_buffer("indices", torch.zeros(shape, device=device, dtype=torch.uint8))
@@ -67,21 +78,32 @@ class NMLinear(RowSparseLinear):
 
     @classmethod
     def why_not(
-        cls, in_features: int, out_features: int, sparsity: float, dtype: torch.dtype | None = None
+        cls,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        dtype: torch.dtype | None = None,
+        *,
+        formulation: str | None = None,
+        device: str = "cpu",
     ) -> str | None:
-        """Return why no n:m comes within 1 percentage point of the sparsity, or None."""
+        """Return why no n:m is within 1 percentage point, or cannot be multiplied, or None."""
         pair = nearest_pair(in_features, sparsity)
         sizes = ", ".join(map(str, GROUP_SIZES))
         if pair is None:
             return f"in_features is {in_features}, but N:M needs a multiple of one of {sizes}"
         reached = 1 - pair[0] / pair[1]
-        if abs(reached - sparsity) <= 0.01 + 1e-9:
-            return None
-        return (
-            f"sparsity {sparsity} is more than 1 percentage point from {pair[0]}:{pair[1]} "
-            f"({reached:.4g}), the nearest N:M that in_features = {in_features} allows; "
-            f"ask for that, or give n and m"
-        )
+        if abs(reached - sparsity) > 0.01 + 1e-9:
+            return (
+                f"sparsity {sparsity} is more than 1 percentage point from {pair[0]}:{pair[1]} "
+                f"({reached:.4g}), the nearest N:M that in_features = {in_features} allows; "
+                f"ask for that, or give n and m"
+            )
+        if formulation == "cusparselt":
+            return cusparselt.why_not(device, dtype, in_features, out_features, *pair)
+        if formulation == "cusparse":
+            return cusparse.why_not(device, dtype)
+        return None
 
     def extra_repr(self) -> str:
         """Return the constructor arguments, with the sparsity that was reached."""
@@ -124,17 +146,40 @@ class NMLinear(RowSparseLinear):
             return f"an index is not below m = {self.m}"
         return super()._wrong_pattern(*buffers)
 
-    def _ways(self, rows: Rows, values: Tensor, xt: Tensor) -> dict[str, Callable[[], Tensor]]:
+    def _ways(self, rows: Rows, values: Tensor, xt: Tensor) -> Ways:
         # Up to 75 % sparsity on fp32, and further where dense has matrix units, GEMM wins.
         return {
             **super()._ways(rows, values, xt),
             "dense_gemm": partial(dense_gemm, rows, values, xt),
         }
 
+    @property
+    def _gradient_formulation(self) -> str | None:
+        return None if self._formulation == "cusparselt" else self._formulation
 
-def _has_sparse_tensor_cores(x: Tensor) -> bool:
-    half = x.dtype in (torch.float16, torch.bfloat16)
-    return x.is_cuda and half and torch.cuda.get_device_capability(x.device) >= (8, 0)
+    def _product(self, values: Tensor, xt: Tensor, bias: Tensor | None) -> Tensor:
+        if not values.is_cuda and self._formulation != "cusparselt":
+            return super()._product(values, xt, bias)
+        rows = self._rows_kept()
+        write = partial(written_out, rows, values.flatten())
+        dense = partial(kept, "dense", self.values, values, rows, write)
+        ways = self._ways(rows, values.flatten(), xt)
+        ways["dense_gemm"] = lambda: dense() @ xt
+        ways = plus_bias(ways, bias) | self._semi_structured_ways(rows, values, xt, bias)
+        ways = of_formulation(ways, self._formulation)
+        return self._tuner.run("forward", values, xt.shape[1], ways)
+
+    def _semi_structured_ways(
+        self, rows: Rows, values: Tensor, xt: Tensor, bias: Tensor | None
+    ) -> Ways:
+        sizes = (self.in_features, self.out_features, self.n, self.m)
+        reason = cusparselt.why_not(values.device.type, values.dtype, *sizes)
+
+        def pack() -> Tensor:
+            return cusparselt.compress(written_out(rows, values.flatten()))
+
+        packed = partial(kept, "packed", self.values, values, rows, pack)
+        return cusparselt.ways(reason, self.out_features, packed, xt, bias)
 
 
 def nearest_pair(in_features: int, sparsity: float) -> tuple[int, int] | None:

@@ -42,6 +42,19 @@ class Rows:
         return self.row_of_entry.long() * self.shape[1] + self.columns
 
     @functools.cached_property
+    def ell(self) -> tuple[Tensor, Tensor]:
+        """Columns (out, width) int32, -1 past the end of a row, and the place of each entry in it.
+
+        width is the length of the longest row; finding it waits for the device, once.
+        """
+        entries = torch.arange(len(self.columns), device=self.columns.device)
+        places = entries - self.starts[self.row_of_entry]
+        width = int(self.starts.diff().max())
+        columns = self.columns.new_full((self.shape[0], width), -1)
+        columns[self.row_of_entry, places] = self.columns
+        return columns, places
+
+    @functools.cached_property
     def transposed(self) -> tuple[Rows, Tensor]:
         """The same entries column by column, and the order that sorts values so."""
         out, width = self.shape
@@ -95,10 +108,15 @@ def embedding_bag(rows: Rows, values: Tensor, xt: Tensor) -> Tensor:
 
 def dense_gemm(rows: Rows, values: Tensor, xt: Tensor) -> Tensor:
     """Return W xᵀ by writing W out densely."""
+    return written_out(rows, values) @ xt
+
+
+def written_out(rows: Rows, values: Tensor) -> Tensor:
+    """Return the dense W, (out, in)."""
     out, width = rows.shape
     weight = values.new_zeros(out * width)
     weight[rows.positions] = values
-    return weight.view(out, width) @ xt
+    return weight.view(out, width)
 
 
 def sampled(rows: Rows, values: Tensor, gt: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,13 @@ class TunedSparseLinear(SparseLinear):
 
     y is a transposed view: these formats compute yᵀ, and writing it out row by row would cost
     them another 20-30 %.
+
+    Attributes:
+        formulations: names of the formulations of products, those that need CUDA last.
     """
+
+    formulations: ClassVar[tuple[str, ...]]
+    _formulation: str | None = None
 
     def __init__(
         self,
@@ -39,8 +45,8 @@ class TunedSparseLinear(SparseLinear):
         self._tuner = Tuner(self.format, out_features, in_features)
 
     @abc.abstractmethod
-    def _product(self, values: Tensor, xt: Tensor) -> Tensor:
-        """Return W xᵀ (out_features, batch), no view, for xᵀ (in_features, batch)."""
+    def _product(self, values: Tensor, xt: Tensor, bias: Tensor | None) -> Tensor:
+        """Return W xᵀ + b (out_features, batch), no view, for xᵀ (in_features, batch)."""
 
     @abc.abstractmethod
     def _transposed_product(self, values: Tensor, gt: Tensor) -> Tensor:
@@ -64,8 +70,14 @@ class TunedSparseLinear(SparseLinear):
     def _transposed_output(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         if len(x) == 0:
             return x.new_zeros(self.out_features, 0)
-        yt = self._product(values, x.t())
-        return yt if bias is None else yt.add_(bias.unsqueeze(1))
+        return self._product(values, x.t(), bias)
+
+    @classmethod
+    def _check_formulation(cls, formulation: str | None) -> None:
+        if formulation not in (None, *cls.formulations):
+            raise ValueError(
+                f"unknown formulation '{formulation}'; known are {', '.join(cls.formulations)}"
+            )
 
 
 class _Linear(torch.autograd.Function):

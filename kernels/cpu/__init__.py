@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..activation import activate
 from ..registry import Backend, register
 from .build import load
 
@@ -30,10 +31,17 @@ class Cpu(Backend):
         return product
 
     def forward(
-        self, x: Tensor, values: Tensor, offsets: Tensor, bias: Tensor | None, out_features: int
+        self,
+        x: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        bias: Tensor | None,
+        out_features: int,
+        activation: str | None = None,
     ) -> Tensor:
-        """Return x Wᵀ + b, (..., out_features)."""
-        return self._multiply(x, values, offsets, bias, out_features, False)
+        """Return f(x Wᵀ + b), (..., out_features), f being the activation if any."""
+        y = self._multiply(x, values, offsets, bias, out_features, False)
+        return y if activation is None else activate(y, activation)
 
     def grad_x(self, grad: Tensor, values: Tensor, offsets: Tensor, in_features: int) -> Tensor:
         """Return dy W, (..., in_features): the product with the transpose."""

@@ -1,70 +1,29 @@
-"""Compiling the CPU kernels on first use, and keeping the library in a cache private to the user.
+"""Compiling the CPU kernels on first use, and keeping the library in the user's cache.
 
 The library is keyed by everything that shapes it: sources, compiler, flags, torch and processor.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import hashlib
 import os
 import platform
 import shutil
-import stat
 import subprocess
-import tempfile
 import warnings
 from pathlib import Path
 
 import torch
 
-CACHE = "DYNADIAG_CACHE"
+from ..cache import BuildError, cache_folder, hash_files, hash_parts, make_once
+
 _SOURCES = Path(__file__).parent
 _TORCH = Path(torch.__file__).parent
 
 
-class BuildError(RuntimeError):
-    """The kernels cannot be compiled here; the message says why and what to do."""
-
-
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels: $DYNADIAG_CACHE, or dynadiag in the user's cache.
-
-    Raises:
-        BuildError: it cannot be made, or others could write to it.
-    """
-    folder = _wanted_folder()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise BuildError(f"cannot make {folder}: {error.strerror}; set {CACHE}") from error
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BuildError(
-            f"{folder} can be written by others, who could plant code there; "
-            f"make it yours alone (chmod 700) or set {CACHE}"
-        )
-    return folder
-
-
-def _wanted_folder() -> Path:
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE])
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "dynadiag"
-    try:
-        return Path.home() / ".cache" / "dynadiag"
-    except RuntimeError as error:
-        raise BuildError(f"this user has no home folder for a cache; set {CACHE}") from error
-
-
 def source_hash() -> str:
     """Return 12 hex digits that change with any of the sources."""
-    digest = hashlib.sha256()
-    for path in sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return hash_files([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.h")])
 
 
 def compiler() -> str:
@@ -111,8 +70,7 @@ def _key(path: str, arguments: list[str]) -> str:
     version = subprocess.run(
         [path, "--version"], capture_output=True, text=True, check=False
     ).stdout
-    parts = [source_hash(), path, version, *arguments, torch.__version__, _processor()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    return hash_parts(source_hash(), path, version, *arguments, torch.__version__, _processor())
 
 
 def build() -> Path:
@@ -124,34 +82,17 @@ def build() -> Path:
         BuildError: no compiler, no private cache, or the compiler failed.
     """
     path, arguments = compiler(), flags()
-    folder = cache_folder()
-    library = folder / f"cpu-{_key(path, arguments)}.so"
-    if library.exists():
-        return library
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists():
-            _compile([path, *arguments], library)
-    return library
+    library = cache_folder() / f"cpu-{_key(path, arguments)}.so"
+    return make_once(library, lambda partial: _compile([path, *arguments], partial))
 
 
 def _compile(command: list[str], library: Path) -> None:
-    handle, partial = tempfile.mkstemp(dir=library.parent, suffix=".partial")
-    os.close(handle)
-    try:
-        done = subprocess.run(
-            [*command, "-o", partial], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            first = next(
-                (line for line in done.stderr.splitlines() if "error" in line), done.stderr
-            )
-            raise BuildError(f"{command[0]} could not compile the CPU kernels: {first.strip()}")
-        os.replace(partial, library)
-    except OSError as error:
-        raise BuildError(f"cannot write {library}: {error.strerror}") from error
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    done = subprocess.run(
+        [*command, "-o", str(library)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr)
+        raise BuildError(f"{command[0]} could not compile the CPU kernels: {first.strip()}")
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 "use strict";
 // Sorting and filtering of the full table; everything else works without this script.
 (() => {
-  const FILTERS = ["format", "shape", "dtype", "direction", "sparsity", "batch"];
+  const FILTERS = ["format", "shape", "dtype", "direction", "regime", "sparsity", "batch"];
 
   const number = (values, place) => (typeof values[place] === "number" ? values[place] : null);
 

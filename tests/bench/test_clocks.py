@@ -5,7 +5,9 @@ import time
 import pytest
 import torch
 
-from dynadiag.bench.clocks import EventStamp, HostStamp
+from dynadiag.bench.clocks import EventStamp, HostStamp, SyncStamp
+
+from .fake_cuda import LAUNCH_S, WAIT_S, FakeCuda
 
 
 def test_host_stamps_differ_by_seconds() -> None:
@@ -16,31 +18,22 @@ def test_host_stamps_differ_by_seconds() -> None:
     assert start - end == -(end - start)
 
 
-class FakeEvent:
-    """A CUDA event whose time is only known once it has been waited for."""
-
-    clock_ms = 0.0
-
-    def __init__(self, *, enable_timing: bool) -> None:
-        assert enable_timing
-        self.waited = False
-
-    def record(self) -> None:
-        FakeEvent.clock_ms += 2.5
-        self.ms = FakeEvent.clock_ms
-
-    def synchronize(self) -> None:
-        self.waited = True
-
-    def elapsed_time(self, end: FakeEvent) -> float:
-        assert end.waited
-        return end.ms - self.ms
-
-
-def test_event_stamps_wait_for_the_end_and_give_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    start, end = EventStamp(), EventStamp()
+def test_event_stamps_give_the_seconds_of_the_device(cuda: FakeCuda) -> None:
+    cuda.launch("before", 1.0)
+    start = EventStamp()
+    cuda.launch("kernel", 2.5e-3)
+    end = EventStamp()
+    assert cuda.clock < 1.0
     assert end - start == pytest.approx(2.5e-3)
+    assert cuda.clock > 1.0  # the difference waited for the end
+
+
+def test_sync_stamps_wait_for_the_device_at_both_ends(cuda: FakeCuda) -> None:
+    cuda.launch("before", 1.0)
+    start = SyncStamp()
+    assert cuda.clock > 1.0
+    cuda.launch("kernel", 2.5e-3)
+    assert SyncStamp() - start == pytest.approx(2.5e-3 + LAUNCH_S + WAIT_S)
 
 
 @pytest.mark.gpu

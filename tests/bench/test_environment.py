@@ -5,10 +5,15 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from dynadiag.bench import environment, processor
+from dynadiag.bench.nvml import NullNvml, Nvml
+
+from .fake_nvml import UUID, FakeNvml, process
 
 
 def commit(folder: Path) -> None:
@@ -151,3 +156,73 @@ def test_caches_are_read_in_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             (folder / file).write_text(text + "\n")
     monkeypatch.setattr(processor, "_CACHES", tmp_path)
     assert processor.caches() == {"l1": 32 * 2**10, "l2": 2 * 2**20}
+
+
+@pytest.fixture
+def h200(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch as it is on a machine with one card."""
+    properties = SimpleNamespace(
+        name="NVIDIA H200",
+        major=9,
+        minor=0,
+        multi_processor_count=132,
+        L2_cache_size=50 * 2**20,
+        total_memory=140 * 2**30,
+        uuid=UUID,
+    )
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: properties.name)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+
+
+@pytest.mark.usefixtures("h200")
+def test_a_card_is_described_by_torch_and_by_its_driver(card: FakeNvml) -> None:
+    card.answers["nvmlDeviceGetComputeRunningProcesses_v3"] = [process(os.getpid(), 1)] * 2
+    facts = environment.device_facts("cuda", Nvml.open(UUID, library=card))
+    assert json.loads(json.dumps(facts)) == facts
+    assert (facts["slug"], facts["compute_capability"]) == ("nvidia-h200", "9.0")
+    assert facts["foreign_processes"] == 0
+    assert facts["nvml"]["driver"] == "580.95.05"
+    assert facts["nvml"]["support"]["nvmlDeviceGetPowerUsage"] == "ok"
+    assert UUID not in json.dumps(facts)
+
+
+@pytest.mark.usefixtures("h200")
+def test_without_nvml_the_card_is_still_described() -> None:
+    facts = environment.device_facts("cuda", NullNvml("Driver Not Loaded"))
+    assert (facts["sm_count"], facts["foreign_processes"]) == (132, None)
+    assert facts["nvml"]["reason"] == "Driver Not Loaded"
+    assert facts["nvml"]["energy_mj"] is None
+
+
+def switches(allowed: bool) -> dict[str, bool]:
+    names = ("tf32", "bf16_reduced_precision_reduction", "fp16_reduced_precision_reduction")
+    return {f"allow_{name}": allowed for name in names}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_switches_that_change_precision_are_kept(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(**switches(allowed)))
+    flags = environment.torch_flags()
+    assert (flags["allow_tf32"], flags["bf16_reduced_precision"]) == (allowed, allowed)
+
+
+def test_cuda_libraries_are_listed_where_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"nvidia-cusparse": "12.9.1", "cupy-cuda13x": "14.2.0", "nvidia-secret": "1"}
+    found = [SimpleNamespace(name=name, version=version) for name, version in installed.items()]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda: found)
+    libraries = environment.software()["libraries"]
+    assert libraries == {"cupy-cuda13x": "14.2.0", "nvidia-cusparse": "12.9.1"}
+
+
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_blocking_launches_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=f"CUDA_LAUNCH_BLOCKING={value} .*unset it"):
+        environment.refuse_blocking({"CUDA_LAUNCH_BLOCKING": value})
+
+
+@pytest.mark.parametrize("environ", [{}, {"CUDA_LAUNCH_BLOCKING": "0"}, {"OTHER": "1"}])
+def test_launches_that_do_not_block_are_fine(environ: dict[str, str]) -> None:
+    environment.refuse_blocking(environ)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from dynadiag.bench.memory import Peak, peak_bytes
 
+from .fake_cuda import Block, FakeCuda
+
 X = torch.randn(64, 32)
 W = torch.randn(16, 32, requires_grad=True)
 
@@ -83,8 +85,44 @@ def test_errors_of_the_call_pass_through_and_collection_resumes() -> None:
     assert gc.isenabled()
 
 
+MIB = 2**20
+
+
+def test_cuda_peaks_exclude_what_was_held_before(cuda: FakeCuda) -> None:
+    cuda.hold(64 * MIB)  # a higher peak, but an earlier one
+    inputs = [cuda.hold(5 * MIB)]
+
+    def call() -> Block:
+        temporary = cuda.hold(4 * MIB)
+        result = cuda.hold(MIB)
+        del temporary
+        return result
+
+    found = peak_bytes(call, device="cuda")
+    assert found == Peak(5 * MIB, None, reserved=4 * MIB, device_used=4 * MIB)
+    assert cuda.allocated == 5 * MIB * len(inputs)
+
+
+def test_what_a_library_takes_by_itself_is_only_in_device_used(cuda: FakeCuda) -> None:
+    def call() -> None:
+        cuda.taken += 8 * MIB
+
+    assert peak_bytes(call, device="cuda") == Peak(0, None, reserved=0, device_used=8 * MIB)
+
+
+def test_cuda_repeats_that_differ_are_reported(cuda: FakeCuda) -> None:
+    sizes = iter([MIB, MIB, 2 * MIB, 3 * MIB])
+    found = peak_bytes(lambda: cuda.hold(next(sizes)), device="cuda")
+    assert found.bytes == 3 * MIB
+    assert found.reason == f"repeats differ: {[MIB, 2 * MIB, 3 * MIB]} bytes"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_peaks_are_those_of_the_allocator() -> None:
     x = torch.randn(1024, 1024, device="cuda")
-    assert peak_bytes(lambda: x.clone().clone(), device="cuda") == Peak(2 * 2**22, None)
+    found = peak_bytes(lambda: x.clone().clone(), device="cuda")
+    assert (found.bytes, found.reason) == (2 * 2**22, None)
+    assert found.reserved is not None
+    assert found.reserved >= 2 * 2**22
+    assert found.device_used == found.reserved

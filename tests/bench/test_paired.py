@@ -147,6 +147,19 @@ def test_the_hard_cap_goes_below_the_floor(benchmark: BenchmarkFixture) -> None:
     assert found.rounds == 1
 
 
+@pytest.mark.benchmark(timer=VirtualStamp)
+def test_samples_of_several_calls_are_divided(benchmark: BenchmarkFixture) -> None:
+    arms = {"a": takes(6.0), "b": takes(6.0), "c": takes(6.0)}
+    counts = {"a": 3, "c": 2}
+    found = paired(benchmark, arms, seed=0, precision=STEADY, stamp=VirtualStamp, iterations=counts)
+    assert found is not None
+    assert {name: set(samples) for name, samples in found.samples.items()} == {
+        "a": {2.0},
+        "b": {6.0},
+        "c": {3.0},
+    }
+
+
 def test_no_arms_is_an_error() -> None:
     untouched: Any = None
     with pytest.raises(ValueError, match="no arms"):
@@ -177,6 +190,50 @@ def test_case(benchmark):
 def test_disabled_benchmarks_call_every_arm_once(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SUITE)
     pytester.runpytest_inprocess("--benchmark-disable").assert_outcomes(passed=1)
+
+
+# The timer is an option of pytest-benchmark's marker, which a decorator fixes for all cases of a
+# test function. A marker of the parameter is one of the case; the function must have none, as its
+# own would win.
+TWO_CLOCKS = """
+import pytest
+from dynadiag.bench.paired import Precision, paired
+
+class Clock:
+    ticks = 0.0
+    def __init__(self):
+        type(self).ticks += self.step
+        self.at = self.ticks
+    def __sub__(self, start):
+        return self.at - start.at
+
+class Seconds(Clock):
+    step = 1.0
+
+class Minutes(Clock):
+    step = 60.0
+
+CLOCKS = {"seconds": Seconds, "minutes": Minutes}
+FEW = Precision(0.5, pilot=0, least=12, cap=12, warmup=2, budget_s=10.0, hard_cap_s=20.0)
+
+def pytest_generate_tests(metafunc):
+    cases = [
+        pytest.param(name, marks=pytest.mark.benchmark(timer=clock))
+        for name, clock in CLOCKS.items()
+    ]
+    metafunc.parametrize("case", cases)
+
+def test_case(benchmark, case):
+    arms = {"a": lambda: None, "b": lambda: None}
+    found = paired(benchmark, arms, seed=0, precision=FEW, stamp=CLOCKS[case])
+    for samples in found.samples.values():
+        assert set(samples) == {CLOCKS[case].step}
+"""
+
+
+def test_each_case_may_have_its_own_timer(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(TWO_CLOCKS)
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
 
 
 # What paired() relies on in pytest-benchmark beyond its documented interface.

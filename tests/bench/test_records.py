@@ -160,7 +160,7 @@ def test_resume_restores_a_lost_line_end(writer: RunWriter) -> None:
         ({"device": {"type": "cpu", "name": "B CPU", "slug": "b"}}, "device.name is 'A CPU'"),
         ({"software": {"torch": "2.11.0"}}, "software.torch is '2.13.0'"),
         ({"torch_flags": {"num_threads": 1}}, "torch_flags.num_threads is 2"),
-        ({"schema_version": "1.1"}, "schema_version is '1.0'"),
+        ({"schema_version": "1.2"}, "schema_version is '1.1'"),
     ],
 )
 def test_resume_refuses_another_machine_or_mode(
@@ -213,7 +213,7 @@ def test_columns_of_a_newer_minor_version_are_left_out(writer: RunWriter) -> Non
 def test_another_schema_version_is_refused(writer: RunWriter, version: str | None) -> None:
     header = json.dumps(make_header(schema_version=version))
     (writer.folder / "run.json").write_text(header)
-    with pytest.raises(RecordError, match=rf"schema version {version}, this version reads 1\.0"):
+    with pytest.raises(RecordError, match=rf"schema version {version}, this version reads 1\.1"):
         read_run(writer.folder)
     with pytest.raises(RecordError, match="schema version"):
         RunWriter.resume(writer.folder, make_header())
@@ -244,7 +244,7 @@ def test_a_run_without_rows_is_empty(writer: RunWriter) -> None:
 def test_an_incomplete_header_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="the header lacks run_id"):
         RunWriter.create(tmp_path / "runs", {"schema_version": "1.0"}, device_slug="x")
-    with pytest.raises(RecordError, match=r"writes schema 1\.0, not .2\.0"):
+    with pytest.raises(RecordError, match=r"writes schema 1\.1, not .2\.0"):
         RunWriter.create(tmp_path / "runs", make_header(schema_version="2.0"), device_slug="x")
     assert not (tmp_path / "runs").exists()
 
@@ -349,3 +349,19 @@ def test_the_row_schema_refuses_what_the_code_refuses() -> None:
         jsonschema.validate(make_row() | {"extra": 1}, schema("row"))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(make_row(verdict="MAYBE"), schema("row"))
+
+
+def test_records_of_the_first_schema_are_still_read() -> None:
+    folder = SCHEMAS.parent / "reference" / "amd-epyc-2c"
+    run = read_run(folder)
+    assert run.header["schema_version"] == "1.0"
+    assert run.rows
+    assert all(row.keys() == COLUMNS.keys() for row in run.rows)
+
+
+def test_stages_of_a_qualification_fit_the_schema() -> None:
+    stage = {"name": "headline", "status": "ok", "seconds": 1.5, "allotted_s": None, "note": "x"}
+    validate = jsonschema.Draft202012Validator(schema("run")).validate
+    validate(make_header(stages=[stage], kernels_not_checked=["dynadiag::reduce<float>"]))
+    with pytest.raises(jsonschema.ValidationError):
+        validate(make_header(stages=[stage | {"status": "fine"}]))

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from dynadiag.kernels import choice
-from dynadiag.kernels.choice import Problem, Table
+from dynadiag.kernels.choice import Table
 from dynadiag.kernels.cpu import build
+from dynadiag.kernels.cuda import choice as cuda
+from dynadiag.kernels.problem import Problem
 from torch import Tensor
 
 import dynadiag as dd
@@ -117,8 +119,32 @@ def test_float64_is_for_the_reference(measured: list[Problem]) -> None:
     assert measured == []
 
 
-def test_other_devices_take_the_dense_path() -> None:
-    assert choice.choose("auto", "forward", "cuda", torch.float32, 64, 32, 4, 8, 2).name == "dense"
+@pytest.mark.parametrize("device", ["cuda", "xpu"])
+def test_devices_without_kernels_take_the_dense_path(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels.get("cuda"), "unavailable", lambda: "no CUDA device")
+    assert choice.choose("auto", "forward", device, torch.float32, 64, 32, 4, 8, 2).name == "dense"
+
+
+@pytest.mark.parametrize("name", ["cuda", "dense"])
+def test_a_gpu_has_a_choice_of_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems: list[Problem] = []
+
+    def best(problem: Problem) -> str:
+        problems.append(problem)
+        return name
+
+    monkeypatch.setattr(cuda, "best", best)
+    monkeypatch.setattr(kernels.get("cuda"), "unavailable", lambda: None)
+    sizes = (torch.float16, 64, 32, 4, 8, 2)
+    assert choice.choose("auto", "grad_values", "cuda", *sizes).name == name
+    assert problems == [Problem("grad_values", *sizes)]
+
+
+def test_float64_on_a_gpu_takes_the_dense_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.get("cuda"), "unavailable", lambda: None)
+    assert choice.choose("auto", "forward", "cuda", torch.float64, 64, 32, 4, 8, 2).name == "dense"
 
 
 def test_a_name_is_obeyed(measured: list[Problem]) -> None:
@@ -163,7 +189,7 @@ def test_an_unknown_name_in_the_environment_lists_the_known(
 ) -> None:
     monkeypatch.setenv("DYNADIAG_BACKEND", "fastest")
     layer = dd.nn.DiagonalLinear(8, 8, num_diagonals=1)
-    with pytest.raises(ValueError, match="'fastest'; known are auto, cpu, dense, reference"):
+    with pytest.raises(ValueError, match="'fastest'; known are auto, cpu, cuda, dense, reference"):
         layer(torch.randn(2, 8))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 import dynadiag as dd
 from dynadiag import kernels
 
-KNOWN = ("auto", "cpu", "dense", "reference")
+KNOWN = ("auto", "cpu", "cuda", "dense", "reference")
 
 
 class Broken(Backend):
@@ -23,7 +23,13 @@ class Broken(Backend):
         return "it needs a part that is missing"
 
     def forward(
-        self, x: Tensor, values: Tensor, offsets: Tensor, bias: Tensor | None, out_features: int
+        self,
+        x: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        bias: Tensor | None,
+        out_features: int,
+        activation: str | None = None,
     ) -> Tensor:
         raise NotImplementedError
 

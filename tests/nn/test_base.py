@@ -36,7 +36,13 @@ class OneColumn(SparseLinear):
 
     @classmethod
     def why_not(
-        cls, in_features: int, out_features: int, sparsity: float, dtype: torch.dtype | None = None
+        cls,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        dtype: torch.dtype | None = None,
+        *,
+        device: str = "cpu",
     ) -> str | None:
         return None
 

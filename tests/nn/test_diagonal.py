@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import dynadiag as dd
 from dynadiag import geometry
@@ -430,3 +431,11 @@ def test_one_graph_when_compiled() -> None:
         optimizer.step()
         optimizer.zero_grad()
     assert counter.frame_count == 1
+
+
+def test_pruned_values_are_used() -> None:
+    layer = DiagonalLinear(8, 6, sparsity=0.5)
+    x = torch.randn(3, 8)
+    prune.custom_from_mask(layer, "values", (torch.arange(24) % 2).reshape(4, 6))
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+    assert (layer.weight == 0).sum() >= 36

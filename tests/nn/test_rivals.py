@@ -19,6 +19,7 @@ from dynadiag.nn.condensed import CondensedLinear
 from dynadiag.nn.csr import CSRLinear
 from dynadiag.nn.masked_dense import MaskedDenseLinear
 from dynadiag.nn.nm import NMLinear
+from dynadiag.nn.tuned import TunedSparseLinear
 
 TOLERANCE = {
     torch.float64: 1e-12,
@@ -345,3 +346,37 @@ def test_any_shape(
     assert_close(y, expected, torch.float64)
     assert_close(x.grad, grad_x, torch.float64)
     assert_close(layer.values.grad, layer._gather(grad_weight), torch.float64)
+
+
+@pytest.mark.parametrize("layer", [CSRLinear, NMLinear, BlockLinear])
+def test_unknown_formulation(layer: type[TunedSparseLinear]) -> None:
+    known = ", ".join(layer.formulations)
+    with pytest.raises(ValueError, match=f"unknown formulation 'magic'; known are {known}"):
+        layer(64, 64, sparsity=0.5, formulation="magic")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "formulation"),
+    [
+        *(("csr", name) for name in ("torch_csr", "embedding_bag")),
+        *(("nm", name) for name in ("torch_csr", "embedding_bag", "dense_gemm")),
+        *(("block4", name) for name in ("torch_bsr", "bmm", "embedding_bag")),
+    ],
+)
+def test_a_formulation_that_is_named_is_the_one_that_runs(name: str, formulation: str) -> None:
+    layer = RIVALS[name](32, 24, formulation=formulation)
+    x = torch.randn(5, 32, requires_grad=True)
+    y = layer(x)
+    y.backward(torch.ones_like(y))
+    expected, grad_x, *_ = dense_gradients(layer, x, torch.ones(5, 24))
+    assert x.grad is not None
+    assert_close(y, expected, torch.float32)
+    assert_close(x.grad, grad_x, torch.float32)
+    assert f"forward {formulation}, grad_x {formulation}," in layer.config
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_without_a_formulation_only_the_shape_matters(rival: Rival, device: str) -> None:
+    sparsity = rival.options.get("sparsity", 0.75) or 0.75
+    structure = {name: rival.options[name] for name in ("block",) if name in rival.options}
+    assert rival.layer.why_not(32, 24, sparsity, torch.float32, device=device, **structure) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ class Grid:
     sparsities: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     directions: tuple[str, ...] = ("forward", "step")
+    regimes: tuple[str, ...] = ("eager",)
     arms: tuple[str, ...] = tuple(ARMS)
     status: dict[str, str] = field(default_factory=dict)
     header: dict[str, Any] = field(default_factory=dict)
@@ -60,17 +62,16 @@ class Grid:
 
 
 def cases(grid: Grid) -> Iterator[dict[str, Any]]:
-    for dtype in grid.dtypes:
-        for direction in grid.directions:
-            for shape in grid.shapes:
-                for batch in grid.batches:
-                    for sparsity in grid.sparsities:
-                        yield case(shape, batch, sparsity, dtype, direction)
+    axes = (grid.dtypes, grid.directions, grid.shapes, grid.batches, grid.sparsities, grid.regimes)
+    for dtype, direction, shape, batch, sparsity, regime in itertools.product(*axes):
+        yield case(shape, batch, sparsity, dtype, direction, regime)
 
 
-def case(shape: str, batch: int, sparsity: float, dtype: str, direction: str) -> dict[str, Any]:
+def case(
+    shape: str, batch: int, sparsity: float, dtype: str, direction: str, regime: str
+) -> dict[str, Any]:
     fan_in, fan_out = map(int, shape.split("x"))
-    name = f"{shape}{batch}{sparsity}{dtype}{direction}"
+    name = f"{shape}{batch}{sparsity}{dtype}{direction}{regime}"
     return {
         "case_id": hashlib.sha256(name.encode()).hexdigest()[:12],
         "suite": "layers",
@@ -83,7 +84,7 @@ def case(shape: str, batch: int, sparsity: float, dtype: str, direction: str) ->
         "batch": batch,
         "dtype": dtype,
         "sparsity": sparsity,
-        "regime": "eager",
+        "regime": regime,
         "duty": None,
         "process": 0,
     }
@@ -186,6 +187,9 @@ def arm_rows(
     yield base | measured("error", "1", "max_relative", 3e-7)
     if grid.energy:
         yield base | measured("energy", "J/iter", "gross", time * 55, 0.02)
+        yield base | measured("energy", "J/iter", "net", time * 40)
+        yield base | measured("power", "W", "mean", 55.0)
+        yield base | measured("time", "s", "sustained", time)
     else:
         yield base | measured("energy", "J/iter", "gross", None, reason="no powercap counter")
 

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from dynadiag.reports import load, style
+from dynadiag.reports import load, measures, style
 from dynadiag.reports.figures import DRAWINGS, best_format, break_even, energy, roofline, speedup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -39,7 +39,7 @@ def one_point(frame: pd.DataFrame) -> pd.DataFrame:
 
 def all_skipped(frame: pd.DataFrame) -> pd.DataFrame:
     gone = frame.assign(status="skipped", reason="not on this machine", speedup_verdict="")
-    gone[list(load.MEASURES)] = np.nan
+    gone[list(measures.MEASURES)] = np.nan
     return gone
 
 

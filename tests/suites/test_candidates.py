@@ -103,7 +103,7 @@ def test_arm_that_raises_has_failed_with_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 def test_format_that_cannot_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ARMS["csr"].layer, "why_not", lambda *sizes: "no such weight")
+    monkeypatch.setattr(ARMS["csr"].layer, "why_not", lambda *_, **__: "no such weight")
     candidate = prepare(case(), "csr", Inputs.draw(case(), 0), 0)
     assert (candidate.status, candidate.reason) == ("skipped", "no such weight")
     assert candidate.layer is None

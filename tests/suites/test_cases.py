@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from suites.arms import ARMS
-from suites.cases import CONTROLS, Case, CaseError, features, load_mode, merged, select
+from suites.cases import CONTROLS, Case, CaseError, features
+from suites.grid import load_mode, merged, select
 
 GRID = Path(__file__).resolve().parents[2] / "suites" / "cases.toml"
 TINY = """

@@ -10,7 +10,17 @@ import pytest
 from dynadiag.bench.energy import Energy
 from dynadiag.bench.memory import Peak
 from dynadiag.bench.records import blank_row
-from suites.rows import control, energy_row, outside_rows, peak_row, speedup_row, time_rows
+from dynadiag.bench.watch import Seen
+from suites.rows import (
+    control,
+    energy_rows,
+    hedged,
+    outside_rows,
+    peak_rows,
+    seen_rows,
+    speedup_row,
+    time_rows,
+)
 
 NOISE = np.random.default_rng(0).normal(1, 1e-4, (2, 40))
 
@@ -50,17 +60,65 @@ def test_few_calls_allow_only_a_coarse_verdict() -> None:
 
 
 def test_peak_that_differs_between_repeats_is_flagged() -> None:
-    assert peak_row(Peak(8, "repeats differ"))["flags"] == ["peak_differs"]
-    assert peak_row(Peak(None, "not reported"))["flags"] == []
+    (differs,), (unknown,) = peak_rows(Peak(8, "repeats differ")), peak_rows(Peak(None, "no word"))
+    assert differs["flags"] == ["peak_differs"]
+    assert unknown["flags"] == []
 
 
-def test_energy_without_a_meter_is_null_with_the_reason() -> None:
-    row = energy_row(Energy(None, None, 0.0, 0, "none", "no counter"))
+def test_peaks_of_a_card_are_three() -> None:
+    sizes = {row["metric"]: row["value"] for row in peak_rows(Peak(8, None, 16, 0))}
+    assert sizes == {"peak_bytes": 8, "peak_reserved": 16, "device_used": 0}
+
+
+def energies(energy: Energy, calls: int = 1) -> dict[tuple[str, str], Any]:
+    return {(row["metric"], row["stat"]): row["value"] for row in energy_rows(energy, calls)}
+
+
+def test_energy_is_that_of_one_call_with_its_time_and_power() -> None:
+    found = energies(Energy(10.0, 8.0, 5.0, 4, "rapl"), calls=2)
+    assert found[("energy", "gross")] == 1.25
+    assert found[("energy", "net")] == 1.0
+    assert found[("power", "mean")] == 2.0
+    assert found[("time", "sustained")] == 5.0 / 8
+
+
+def test_net_energy_needs_the_idle_power() -> None:
+    assert ("energy", "net") not in energies(Energy(10.0, None, 5.0, 4, "rapl"))
+
+
+def test_unknown_energy_is_null_with_its_reason_and_never_zero() -> None:
+    (row,) = energy_rows(Energy(None, None, 0.0, 0, "none", "no counter"))
     assert (row["value"], row["reason"]) == (None, "no counter")
 
 
-def test_energy_is_that_of_one_call() -> None:
-    assert energy_row(Energy(10.0, 8.0, 5.0, 4, "rapl"))["value"] == 2.5
+def test_doubts_about_the_energy_are_flags() -> None:
+    gross, *_ = energy_rows(Energy(10.0, None, 5.0, 4, "x", None, ("energy_disagrees",)))
+    assert gross["flags"] == ["energy_disagrees"]
+
+
+def test_clock_and_temperature_are_those_after_the_case() -> None:
+    facts = {"sm_mhz": [1980, 1755], "temperature_c": [None, None]}
+    (row,) = seen_rows(Seen(("power_capped",), facts))
+    assert (row["metric"], row["value"], row["flags"]) == ("sm_clock", 1755, ["power_capped"])
+    assert list(seen_rows(Seen((), {}))) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict"),
+    [
+        ([], "FASTER"),
+        (["power_capped"], "FASTER"),
+        (["launch_bound"], "AMBIGUOUS"),
+        (["unresolved"], "AMBIGUOUS"),
+        (["throttled", "power_capped"], "AMBIGUOUS"),
+    ],
+)
+def test_doubtful_time_allows_no_verdict(flags: list[str], verdict: str) -> None:
+    assert hedged({"flags": flags, "verdict": "FASTER", "value": 3.0}) == {
+        "flags": flags,
+        "verdict": verdict,
+        "value": 3.0,
+    }
 
 
 def test_control_that_is_same_clears_the_run() -> None:

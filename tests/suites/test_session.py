@@ -41,6 +41,16 @@ batches = [1, 2]
 dtypes = ["float32"]
 sparsities = [0.5]
 arms = ["diagonal"]
+[modes.cold]
+precision = "quick"
+[[modes.cold.grids]]
+directions = ["forward"]
+shapes = ["Tiny"]
+batches = [1]
+dtypes = ["float32"]
+sparsities = [0.5]
+regimes = ["cold"]
+arms = ["diagonal"]
 """
 # Without a compiler the reference backend serves: no session here waits for one.
 ENVIRONMENT = os.environ | {"CXX": "no-such-compiler"}
@@ -131,15 +141,18 @@ def test_disabled_session_runs_everything_and_records_nothing(place: Path) -> No
 
 def options(place: Path, **given: object) -> argparse.Namespace:
     nothing = {"mode": None, "seed": None, "arms": "", "shapes": "", "keyword": "", "resume": None}
+    nothing |= {"device": None}
     return argparse.Namespace(**(nothing | {"grid": place / "grid.toml"} | given))
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"mode": "fast"}, "unknown mode 'fast'; known: tiny, slow"),
+        ({"mode": "fast"}, "unknown mode 'fast'; known: tiny, slow, cold"),
         ({"mode": "tiny", "arms": "csr, coo"}, "unknown arm 'coo'; known: dense"),
         ({"mode": "tiny", "shapes": "9x9"}, "unknown shape '9x9'; known: 32x64, Tiny"),
+        ({"mode": "tiny", "device": "tpu"}, "unknown device 'tpu'; known: auto, cpu, cuda"),
+        ({"mode": "cold", "device": "cpu"}, "no regime 'cold' on 'cpu'; known: eager"),
         ({"resume": Path("nowhere")}, "nowhere is not a run folder"),
     ],
 )
@@ -152,14 +165,16 @@ def test_bad_option_is_told_with_the_known(
 
 def test_options_left_out_are_those_of_the_run_to_resume(place: Path) -> None:
     given = options(place)
-    agree(given, {"mode": "tiny", "seed": 7, "selection": {"arms": "csr", "keyword": "step"}})
+    earlier = {"mode": "tiny", "seed": 7, "selection": {"arms": "csr", "keyword": "step"}}
+    agree(given, earlier | {"device": {"type": "cuda"}})
     assert (given.mode, given.seed, given.arms, given.keyword) == ("tiny", 7, "csr", "step")
+    assert given.device == "cuda"
 
 
 def test_options_left_out_have_defaults(place: Path) -> None:
     given = options(place)
     agree(given, None)
-    assert (given.mode, given.seed, given.arms) == ("quick", 0, "")
+    assert (given.mode, given.seed, given.arms, given.device) == ("quick", 0, "", "auto")
 
 
 def test_resume_refuses_to_change_the_run(place: Path) -> None:
