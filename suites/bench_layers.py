@@ -13,6 +13,7 @@ from .run import Run
 
 
 def test_layer(benchmark: Benchmark, case: Case, run: Run) -> None:
+    """Measure one case and record it; fail where an arm is wrong, so that the exit code tells."""
     try:
         with grad_mode(case.direction):
             measurement = run.take(case, benchmark)

@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `Run`."""
     group = parser.getgroup("dynadiag")
     group.addoption("--mode", help="grid of cases (default: quick, or that of the resumed run)")
     group.addoption("--arms", default="", help="only these arms, comma separated")
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the run that the options ask for."""
     # The progress bar and the closing lines say it all; -v and --benchmark-verbose say more.
     config.option.verbose = config.option.verbose or -1
     config.option.benchmark_quiet = True
@@ -41,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of each case of the mode."""
     if "case" in metafunc.fixturenames:
         run = _run(metafunc.config)
         metafunc.parametrize("case", [_timed(case, run) for case in run.mode.cases])

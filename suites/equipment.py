@@ -8,11 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from dynadiag.kernels.cpu import build
-from dynadiag.kernels.cuda import compiler
-from dynadiag.kernels.cuda.device import Device
-from dynadiag.kernels.cuda.launcher import CupyLauncher, Launcher
-from dynadiag.kernels.cuda.variants import SHARED_RATE
 
 from dynadiag.bench.energy import EnergyMeter
 from dynadiag.bench.environment import device_slug, header, refuse_blocking
@@ -21,6 +16,11 @@ from dynadiag.bench.selfcheck import self_checks
 from dynadiag.bench.selfcheck_cuda import self_checks_cuda
 from dynadiag.bench.thermal import warm_up
 from dynadiag.bench.watch import Seen, watched, why_busy
+from dynadiag.kernels.cpu import build
+from dynadiag.kernels.cuda import compiler
+from dynadiag.kernels.cuda.device import Device
+from dynadiag.kernels.cuda.launcher import CupyLauncher, Launcher
+from dynadiag.kernels.cuda.variants import SHARED_RATE
 
 from .arms import DEVICES
 from .cases import CaseError

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from dynadiag.bench.clocks import Stamp
-
-Call = Callable[[], object]
+from dynadiag.bench.paired import Call
 
 
 class Loop:

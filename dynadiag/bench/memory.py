@@ -92,12 +92,12 @@ def _is_memory(event: Any) -> bool:
 
 
 def _peaks_cuda(call: Callable[[], object], repeats: int) -> list[Peak]:
-    call()
-    return [_peak_cuda(call) for _ in range(repeats)]
+    with _no_collection():
+        call()
+        return [_peak_cuda(call) for _ in range(repeats)]
 
 
 def _peak_cuda(call: Callable[[], object]) -> Peak:
-    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.synchronize()
     held, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()

@@ -103,6 +103,8 @@ class Eager(Regime):
 
 
 class _OnEvents(Regime):
+    """Timed by events of the device, on a stream of its own."""
+
     stamp = EventStamp
 
     @functools.cached_property
@@ -111,6 +113,7 @@ class _OnEvents(Regime):
 
     @contextmanager
     def stream(self) -> Iterator[None]:
+        """Enter a stream that waits for the work before it, and is waited for."""
         outer = torch.cuda.current_stream()
         self._stream.wait_stream(outer)
         try:

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils import _triton
 
 from dynadiag.nn.rows import Rows
 from dynadiag.nn.third_party import explained, name_of, refuse
@@ -36,7 +37,7 @@ def why_not(device: str, dtype: torch.dtype | None, block: int) -> str | None:
             f"block is {block}, but torch's Triton block product needs a power of two of at least "
             f"{_LEAST_BLOCK}"
         )
-    if not torch.utils._triton.has_triton():
+    if not _triton.has_triton():
         return "torch's Triton block product needs Triton; pip install triton"
     return None
 

@@ -41,7 +41,7 @@ class TunedSparseLinear(SparseLinear):
         super().__init__(
             in_features, out_features, bias, sparsity=sparsity, device=device, dtype=dtype
         )
-        _silence_beta_warning()
+        _silence_warnings()
         self._tuner = Tuner(self.format, out_features, in_features)
 
     @abc.abstractmethod
@@ -87,6 +87,7 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: TunedSparseLinear
     ) -> Tensor:
+        """Return yᵀ (out_features, batch)."""
         ctx.save_for_backward(x, values)
         ctx.layer = layer
         return layer._transposed_output(x, values, bias)
@@ -94,6 +95,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gt: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, values and bias that are asked for, given that of yᵀ."""
         x, values = ctx.saved_tensors
         layer: TunedSparseLinear = ctx.layer
         needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
@@ -106,8 +108,10 @@ class _Linear(torch.autograd.Function):
 
 
 @functools.cache
-def _silence_beta_warning() -> None:
-    """Make torch say its once-a-process 'beta state' here, where nobody hears it."""
+def _silence_warnings() -> None:
+    """Make torch say what it says once a process of all sparse tensors where nobody hears it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.eye(1).to_sparse_csr()
+        one = torch.eye(1).to_sparse_csr()  # "beta state"
+        # Torch 2.11: "invariant checks are implicitly disabled".
+        torch.sparse_csr_tensor(one.crow_indices(), one.col_indices(), one.values(), one.shape)

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-KIB, MIB = 1024, 1024 * 1024
 # Shared memory that CUDA keeps in every block (CUDA C++ Programming Guide, 20.8.3).
-RESERVED_SHARED_BYTES = KIB
+RESERVED_SHARED_BYTES = 1024
 # The oldest machine the sources are written for.
 OLDEST = (7, 0)
 
@@ -28,7 +27,6 @@ class Device:
         shared_per_sm: bytes of shared memory of a multiprocessor.
         registers_per_sm: 32-bit registers of a multiprocessor.
         threads_per_sm: threads resident on a multiprocessor.
-        l2_bytes: the second-level cache.
     """
 
     name: str
@@ -38,7 +36,6 @@ class Device:
     shared_per_sm: int
     registers_per_sm: int
     threads_per_sm: int
-    l2_bytes: int
 
     @classmethod
     @functools.cache
@@ -53,22 +50,12 @@ class Device:
             shared_per_sm=found.shared_memory_per_multiprocessor,
             registers_per_sm=found.regs_per_multiprocessor,
             threads_per_sm=found.max_threads_per_multi_processor,
-            l2_bytes=found.L2_cache_size,
         )
 
     @property
     def slug(self) -> str:
         """The name for files, such as `nvidia-h200`."""
         return "-".join(re.findall(r"[a-z0-9]+", self.name.lower()))
-
-
-# For planning where there is no GPU; figures of the vendor's architecture papers.
-H200 = Device("NVIDIA H200", "sm_90", 132, 227 * KIB, 228 * KIB, 65536, 2048, 60 * MIB)
-A100 = Device("NVIDIA A100", "sm_80", 108, 163 * KIB, 164 * KIB, 65536, 2048, 40 * MIB)
-RTX_4090 = Device(
-    "NVIDIA GeForce RTX 4090", "sm_89", 128, 99 * KIB, 100 * KIB, 65536, 1536, 72 * MIB
-)
-KNOWN = (H200, A100, RTX_4090)
 
 
 def unavailable() -> str | None:

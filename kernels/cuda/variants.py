@@ -14,7 +14,7 @@ ELEMENTS = {
 }
 # Batch rows of one column lie in one vector of at most this many bytes (Pack in numeric.cuh).
 VECTOR_BYTES = 16
-# Odd, as the tile pads its panels to an odd count: nothing is wasted.
+# Odd: an even number would have bank conflicts (tile.cuh).
 PANELS = (1, 3, 5, 7)
 
 

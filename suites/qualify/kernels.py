@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from dynadiag import kernels
+from dynadiag.bench.records import Row, blank_row, case_id
 from dynadiag.kernels.cuda import Cuda, compiler
 from dynadiag.kernels.cuda.device import Device
 from dynadiag.kernels.cuda.launcher import CupyLauncher, Launcher
 from dynadiag.kernels.cuda.variants import ALL, Variant
-from torch import Tensor
-
-from dynadiag import kernels
-from dynadiag.bench.processor import usable_cores
-from dynadiag.bench.records import Row, blank_row, case_id
 
 from ..calls import TOLERANCES, relative_error
 
@@ -112,11 +110,12 @@ def unused(tested: Sequence[Subject]) -> list[str]:
 
 
 def compile_all() -> int:
-    """Compile the kernels for this card, many at a time, and return how many there are."""
+    """Compile the kernels for this card and return how many there are.
+
+    One after the other: NVRTC and the lock of the cache let no two be compiled at a time.
+    """
     arch = Device.of(torch.cuda.current_device()).arch
-    # The compiler runs outside Python's lock.
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return len(list(pool.map(lambda variant: compiler.load(variant, arch), ALL)))
+    return len([compiler.load(variant, arch) for variant in ALL])
 
 
 def problems() -> Iterator[Problem]:

@@ -9,8 +9,6 @@ from itertools import islice
 from typing import TypeVar
 
 import torch
-from dynadiag.kernels.cuda import choice
-from dynadiag.kernels.problem import Problem
 
 from dynadiag import geometry
 from dynadiag import kernels as backends
@@ -19,6 +17,8 @@ from dynadiag.bench.paired import Call
 from dynadiag.bench.probe import probe
 from dynadiag.bench.records import blank_row
 from dynadiag.bench.regimes import regime
+from dynadiag.kernels.cuda import choice
+from dynadiag.kernels.problem import Problem
 
 from ..calls import grad_mode
 from ..candidates import BASELINES, SUBJECT, Bench
@@ -111,12 +111,13 @@ def meter_energy(session: Session, seconds: float) -> str:
 
 
 def _meter_case(session: Session, meter: EnergyMeter, case: Case, seconds: float) -> None:
+    end = session.clock() + seconds
     with grad_mode(case.direction):
         seed, bench = case.seed(session.seed), Bench(session.equipment.device, PATIENCE_S)
         built = Measurement(case, seed, bench)
         ready = {each.name: each for each in built.candidates if each.status == "ok"}
         calls = {name: each.ready for name, each in ready.items()}
-        window_s = max(energy.LEAST_S, energy.window_s(seconds, len(calls)))
+        window_s = max(energy.LEAST_S, energy.window_s(end - session.clock(), len(calls)))
         found = energy.windows(meter, calls, window_s)
     for name, each in ready.items():
         about = case.columns | {"seed": seed, "n": 2} | built.about(each)
@@ -128,11 +129,13 @@ def refresh_table(session: Session, seconds: float) -> str:
     """Measure what `auto` should take for the products of the headline cases."""
     _need_card(session, "the table of the CPU fills itself as products are met")
     end, count = session.clock() + seconds, 0
-    flush = regime("cold", "cuda").flush
+    cold = regime("cold", "cuda")
+    flush = cold.flush
     assert flush is not None
 
     def time_call(call: Call) -> float:
-        return probe(call, before=flush).device_s
+        with cold.stream():
+            return probe(cold.prepare(call).call, before=flush).device_s
 
     for part in _chunks(_products(by_importance(session.mode("headline").cases)), 8):
         count += len(choice.refresh(part, time_call))
@@ -171,7 +174,7 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 STAGES = (
     Stage("compile", Share(2, 10, 90), compile_kernels),
     Stage("kernels", Share(2, 10, 60), check_kernels),
-    Stage("machine", Share(1, 5, 40), check_machine),
+    Stage("machine", Share(2, 5, 40), check_machine),
     Stage("control", Share(1, 5, 20), control),
     Stage("headline", Share(12, 45, essential=True), headline),
     Stage("energy", Share(3, 30, 90), meter_energy),

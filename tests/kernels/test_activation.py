@@ -4,10 +4,10 @@ import warnings
 
 import pytest
 import torch
-from dynadiag.kernels.activation import ACTIVATIONS, activate
 from torch.nn import functional as F
 
 from dynadiag import kernels
+from dynadiag.kernels.activation import ACTIVATIONS, activate
 
 
 @pytest.mark.parametrize("name", ["reference", "dense", "cpu"])

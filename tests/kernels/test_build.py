@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from dynadiag.kernels.cache import BuildError
 from dynadiag.kernels.cpu import build
 

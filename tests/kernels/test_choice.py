@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
+import dynadiag as dd
+from dynadiag import kernels
 from dynadiag.kernels import choice
 from dynadiag.kernels.choice import Table
 from dynadiag.kernels.cpu import build
 from dynadiag.kernels.cuda import choice as cuda
 from dynadiag.kernels.problem import Problem
-from torch import Tensor
-
-import dynadiag as dd
-from dynadiag import kernels
 
 BFLOAT16 = Problem("forward", torch.bfloat16, 64, 32, 16, 8, 2)
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,9 @@ from torch import Tensor
 
 from dynadiag import geometry, kernels
 from dynadiag.bench.memory import peak_bytes
+from tests.kernels.offsets import some_offsets
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU, REFERENCE = kernels.get("cpu"), kernels.get("reference")
 SHAPES = [
@@ -40,15 +42,6 @@ def _compiled() -> None:
         reason = CPU.unavailable()
     if reason is not None:
         pytest.skip(reason)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small problems on a busy machine wait longer for their threads than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -82,14 +75,6 @@ class Operands:
         """The three products of dense float64 operands."""
         pattern = geometry.cells(self.offsets, self.m, self.n)
         return x @ weight.T + bias, grad @ weight, (grad.T @ x)[pattern]
-
-
-def some_offsets(candidates: int, k: int) -> Tensor:
-    ends = torch.tensor([candidates - 1, 0, 1, candidates // 2, candidates - 2])
-    rest = torch.randperm(candidates)
-    both = torch.cat([ends, rest]).remainder(candidates).tolist()
-    chosen = torch.tensor(list(dict.fromkeys(both))[:k], dtype=torch.int32)
-    return chosen[torch.randperm(len(chosen))]
 
 
 def draw(m: int, n: int, k: int, batch: int, dtype: torch.dtype = torch.float32) -> Operands:

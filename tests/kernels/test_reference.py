@@ -8,6 +8,8 @@ import dynadiag as dd
 from dynadiag import geometry, kernels
 from dynadiag.bench.memory import peak_bytes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPES = [(1, 1), (1, 7), (7, 1), (2, 2), (5, 5), (6, 4), (4, 6), (31, 48), (49, 31)]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 REFERENCE = kernels.get("reference")

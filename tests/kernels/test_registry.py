@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dynadiag.kernels import registry
-from dynadiag.kernels.registry import Backend
 from torch import Tensor
 
 import dynadiag as dd
 from dynadiag import kernels
+from dynadiag.kernels import registry
+from dynadiag.kernels.registry import Backend
 
 KNOWN = ("auto", "cpu", "cuda", "dense", "reference")
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.sparse import _triton_ops
+from torch.utils import _triton
 
 from dynadiag.nn import bsr_triton
 from dynadiag.nn.block import BlockLinear
@@ -105,7 +108,15 @@ def test_why_not(device: str, dtype: torch.dtype, block: int, reason: str) -> No
 
 
 def test_without_triton_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: False)
+    monkeypatch.setattr(_triton, "has_triton", lambda: False)
     assert "pip install triton" in str(bsr_triton.why_not("cuda", torch.float16, 32))
-    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: True)
+    monkeypatch.setattr(_triton, "has_triton", lambda: True)
     assert bsr_triton.why_not("cuda", torch.float16, 32) is None
+
+
+def test_triton_is_looked_for_in_a_process_that_imported_nothing_else() -> None:
+    program = (
+        "import torch; from dynadiag.nn import bsr_triton;"
+        "bsr_triton.why_not('cuda', torch.float16, 32)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
+from dynadiag.bench.records import blank_row
 from dynadiag.reports import details, load, style, summary, words, write_report
 from dynadiag.reports.figures import DRAWINGS, energy
 from dynadiag.reports.load import Records
 from dynadiag.reports.tables import Table
-
-from dynadiag.bench.records import blank_row
 
 Make = Callable[..., Path]
 CARD = {

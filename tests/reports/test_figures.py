@@ -8,11 +8,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from dynadiag.reports import load, measures, style
-from dynadiag.reports.figures import DRAWINGS, best_format, break_even, energy, roofline, speedup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+
+from dynadiag.reports import load, measures, style
+from dynadiag.reports.figures import DRAWINGS, best_format, break_even, energy, roofline, speedup
 
 Make = Callable[..., Path]
 FORWARD = {"dtypes": ("float32",), "directions": ("forward",)}

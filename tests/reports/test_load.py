@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dynadiag.reports import load
 
 from dynadiag.bench.records import RecordError
+from dynadiag.reports import load
 
 Make = Callable[..., Path]
 SMALL = {"shapes": ("768x768",), "batches": (1, 197), "sparsities": (0.5, 0.95)}

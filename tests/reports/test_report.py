@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from dynadiag.reports import html, write_report
-from dynadiag.reports.figures import DRAWINGS
 
 from dynadiag.bench.records import RecordError
+from dynadiag.reports import html, write_report
+from dynadiag.reports.figures import DRAWINGS
 
 Make = Callable[..., Path]
 SMALL = {

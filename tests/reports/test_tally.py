@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+
 from dynadiag.reports import tally
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+
 from dynadiag.kernels import cuda
 from dynadiag.kernels.cuda import variants
 from dynadiag.kernels.cuda.launcher import CupyLauncher, Launcher
-
 from tests.kernels.cuda.shim import Order, Placement, ShimLauncher, Unit, compile_units
 
 SOURCES = Path(cuda.__file__).parent
@@ -61,9 +61,5 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small problems on a busy machine wait longer for their threads than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _alone(one_thread: None) -> None:
+    """All of these problems are small."""

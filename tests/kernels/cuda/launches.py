@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from dynadiag.kernels.cuda import cost
 from dynadiag.kernels.cuda.launcher import Launcher
 from dynadiag.kernels.cuda.variants import Variant
-from torch import Tensor
-
 from tests.kernels.cuda.problems import Problem
 
 REDUCE_BLOCK = 96

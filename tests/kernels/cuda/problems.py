@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dynadiag import kernels
+from tests.kernels.offsets import some_offsets
 
 REFERENCE = kernels.get("reference")
 # Errors of a sum grow like the square root of its terms, in units of half a place of float32, times
@@ -76,14 +77,6 @@ class Problem:
         return (len(self.x) if direction == "grad_values" else len(self.offsets)) + 2
 
 
-def some_offsets(candidates: int, k: int) -> Tensor:
-    """Return k offsets in random order; the first few of them wrap at both ends."""
-    ends = torch.tensor([candidates - 1, 0, 1, candidates // 2, candidates - 2])
-    both = torch.cat([ends, torch.randperm(candidates)]).remainder(candidates).tolist()
-    chosen = torch.tensor(list(dict.fromkeys(both))[:k], dtype=torch.int32)
-    return chosen[torch.randperm(len(chosen))]
-
-
 @functools.lru_cache(maxsize=256)
 def draw(m: int, n: int, k: int, batch: int, dtype: torch.dtype) -> Problem:
     """Return a random problem, always the same one."""
@@ -115,7 +108,7 @@ def assert_rounded(result: Tensor, exact: Tensor, magnitude: Tensor, terms: int)
     info = torch.finfo(result.dtype)
     error = SURE * terms**0.5 * 2.0**-24 * magnitude
     rounding = info.eps / 2 * (exact.abs() + error) + info.tiny * info.eps
-    excess = ((result.cpu().double() - exact).abs() - error - rounding).max()
+    excess = ((result.to(exact.device).double() - exact).abs() - error - rounding).max()
     assert excess <= 0, f"off by {excess:.3g} more than rounding explains"
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
+from torch import Tensor
+
 from dynadiag.kernels.cuda.launcher import Argument, Grid
 from dynadiag.kernels.cuda.variants import Variant
-from torch import Tensor
 
 Order = Literal["forward", "reverse", "shuffled"]
 Placement = Literal["begin", "end"]

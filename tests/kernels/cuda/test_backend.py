@@ -8,16 +8,17 @@ from itertools import product as pairs
 
 import pytest
 import torch
+from torch import Tensor
+
+from dynadiag import kernels
 from dynadiag.kernels import cuda
 from dynadiag.kernels.activation import ACTIVATIONS
 from dynadiag.kernels.cache import BuildError
 from dynadiag.kernels.cuda import compiler, device
-from dynadiag.kernels.cuda.device import H200, RTX_4090, Device
+from dynadiag.kernels.cuda.device import Device
 from dynadiag.kernels.cuda.launcher import Argument, Grid
 from dynadiag.kernels.cuda.variants import Variant
-from torch import Tensor
-
-from dynadiag import kernels
+from tests.kernels.cuda.cards import H200, RTX_4090
 from tests.kernels.cuda.conftest import Machine
 from tests.kernels.cuda.problems import assert_product, assert_rounded, draw
 
@@ -213,7 +214,6 @@ def test_the_device_is_read_from_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         shared_memory_per_multiprocessor = 100 * 1024
         regs_per_multiprocessor = 65536
         max_threads_per_multi_processor = 1536
-        L2_cache_size = 72 * 1024**2
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Properties)
     device.Device.of.cache_clear()
@@ -231,6 +231,7 @@ def test_it_is_registered() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_products_can_be_captured_in_a_graph() -> None:
     problem = draw(768, 768, 77, 40, torch.bfloat16).to("cuda")
     backend = kernels.get("cuda")

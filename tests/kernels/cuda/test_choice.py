@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from dynadiag.kernels.cuda import choice, compiler
-from dynadiag.kernels.cuda.choice import Timed
-from dynadiag.kernels.cuda.device import H200
-from dynadiag.kernels.problem import Problem
 from torch import Tensor
 
 from dynadiag import kernels
+from dynadiag.kernels.cuda import choice, compiler
+from dynadiag.kernels.cuda.choice import Timed
+from dynadiag.kernels.problem import Problem
+from tests.kernels.cuda.cards import H200
 
 LARGE = Problem("forward", torch.float32, 768, 768, 77, 12608, 1)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from dynadiag.kernels.cache import BuildError
+
+from dynadiag.kernels.cache import BuildError, hash_parts
 from dynadiag.kernels.cuda import compiler, cost, resource_table, variants
 from dynadiag.kernels.cuda.compiler import Program
 from dynadiag.kernels.cuda.resource_table import ARCHS, COMPILED, Found
@@ -49,13 +50,22 @@ def nvrtc() -> None:
 
 
 @pytest.fixture(scope="session")
-def found() -> Found:
-    """What every variant takes, on every machine compiled for: about a minute."""
+def found(pytestconfig: pytest.Config) -> Found:
+    """What every variant takes, on every machine compiled for: about a minute, unless unchanged."""
     try:
-        compiler.import_nvrtc()
+        version = compiler.nvrtc_version()
     except BuildError as error:
         pytest.skip(str(error))
-    return resource_table.collect()
+    assert pytestconfig.cache is not None
+    kinds = [(arch, variant) for arch in ARCHS for variant in COMPILED]
+    state = [compiler.source_hash(), version, *compiler.FLAGS, *map(repr, kinds)]
+    key = f"cuda_resources/{hash_parts(*state)}"
+    kept = pytestconfig.cache.get(key, None)
+    if kept is None:
+        collected = resource_table.collect()
+        pytestconfig.cache.set(key, [astuple(collected[kind]) for kind in kinds])
+        return collected
+    return {kind: Resources(*taken) for kind, taken in zip(kinds, kept, strict=True)}
 
 
 @pytest.fixture

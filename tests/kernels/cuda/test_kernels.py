@@ -10,13 +10,13 @@ from itertools import product as pairs
 
 import pytest
 import torch
-from dynadiag.kernels.cuda.variants import ALL, Variant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from dynadiag import geometry
+from dynadiag.kernels.cuda.variants import ALL, Variant
 from tests.kernels.cuda.conftest import Libraries, Machine
 from tests.kernels.cuda.launches import Cut, direction_of, fits, multiply, product
 from tests.kernels.cuda.problems import (

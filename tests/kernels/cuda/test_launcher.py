@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from dynadiag.kernels.cuda import compiler
 from dynadiag.kernels.cuda.compiler import Binary
-from dynadiag.kernels.cuda.device import H200, Device
+from dynadiag.kernels.cuda.device import Device
 from dynadiag.kernels.cuda.launcher import CupyLauncher, pack
 from dynadiag.kernels.cuda.resources import Resources
 from dynadiag.kernels.cuda.variants import Variant
-from torch import Tensor
+from tests.kernels.cuda.cards import H200
 
 REDUCE = Variant("reduce", torch.float32)
 

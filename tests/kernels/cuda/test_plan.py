@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dynadiag.kernels.cuda import cost
-from dynadiag.kernels.cuda.cost import Launch
-from dynadiag.kernels.cuda.device import A100, H200, KNOWN, RTX_4090, Device
-from dynadiag.kernels.cuda.plan import plan_grad_values, plan_multiply, plan_reduce
-from dynadiag.kernels.cuda.variants import ALL, ELEMENTS, Variant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynadiag.kernels.cuda import cost
+from dynadiag.kernels.cuda.cost import Launch
+from dynadiag.kernels.cuda.device import Device
+from dynadiag.kernels.cuda.plan import plan_grad_values, plan_multiply, plan_reduce
+from dynadiag.kernels.cuda.variants import ALL, ELEMENTS, Variant
+from tests.kernels.cuda.cards import A100, H200, KNOWN, RTX_4090
 from tests.kernels.cuda.conftest import SOURCES
 
 DTYPES = list(ELEMENTS)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from dynadiag.kernels.cuda import Cuda
-from dynadiag.kernels.cuda.device import A100, H200, KNOWN, Device
 from torch import Tensor
 
+from dynadiag.kernels.cuda import Cuda
+from dynadiag.kernels.cuda.device import Device
+from tests.kernels.cuda.cards import A100, H200, KNOWN
 from tests.kernels.cuda.conftest import Libraries
 from tests.kernels.cuda.problems import (
     Problem,

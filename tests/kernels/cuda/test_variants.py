@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
+
 from dynadiag.kernels import cuda
 from dynadiag.kernels.cuda.resource_table import COMPILED
 from dynadiag.kernels.cuda.variants import ALL, SHARED_RATE, Variant, row_counts
-
 from tests.kernels.cuda.conftest import SOURCES
 
 

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from dynadiag.kernels import Backend
-from dynadiag.kernels.cuda import Cuda
-from dynadiag.kernels.cuda.device import KNOWN, Device
-from dynadiag.kernels.cuda.launcher import Argument, Grid
-from dynadiag.kernels.cuda.variants import Variant
-from dynadiag.kernels.reference import Reference
 from torch import Tensor
 
 from dynadiag.bench.schema import check_row
+from dynadiag.kernels import Backend
+from dynadiag.kernels.cuda import Cuda
+from dynadiag.kernels.cuda.device import Device
+from dynadiag.kernels.cuda.launcher import Argument, Grid
+from dynadiag.kernels.cuda.variants import Variant
+from dynadiag.kernels.reference import Reference
 from suites.qualify import kernels
 from suites.qualify.kernels import CARDS, Noting, Problem, Subject, check, problems, unused
+from tests.kernels.cuda.cards import KNOWN
 
 PROBLEM = Problem("forward", "float32", 30, 20, 4, 3)
 

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from dynadiag import kernels
-from dynadiag.bench import thermal
 from dynadiag.bench.energy import Energy, EnergyMeter, NoEnergy
 from dynadiag.bench.records import read_run
+from suites import equipment
 from suites import take as taking
 from suites.cases import Case
 from suites.equipment import Equipment
 from suites.measure import Measurement
 from suites.qualify import run as qualification
-from suites.qualify import session
+from suites.qualify import session, stages
 from suites.qualify.budget import Share
 from suites.qualify.command import NotMeasurable, command
 from suites.qualify.run import REPORT, Qualification, qualify
@@ -217,6 +217,30 @@ def test_energy_is_metered_in_windows_of_its_own(
     assert known[("diagonal", "mean")] == 4.0
 
 
+def test_building_the_arms_is_paid_from_the_time_of_the_windows(
+    perform: Callable[..., Qualification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, now = [], [0.0]
+
+    class Asked(Meter):
+        def window(
+            self, call: Callable[[], object], seconds: float = 5.0, idle_watts: float | None = None
+        ) -> Energy:
+            asked.append(seconds)
+            return super().window(call, seconds, idle_watts)
+
+    def build(*words: Any) -> Measurement:
+        now[0] += 40
+        return Measurement(*words)
+
+    monkeypatch.setattr(stages, "Measurement", build)
+    monkeypatch.setattr(Equipment, "meter", lambda self: Asked())
+    energy = Stage("energy", Share(1, 0), meter_energy)
+    perform(energy, seconds=75 + REPORT.least_s, clock=lambda: now[0])
+    # 75 s, less 40, less twice 4 of idling: six windows, and a second before each.
+    assert asked == pytest.approx([3.5] * 6)
+
+
 def test_machine_without_a_counter_says_why_energy_is_unknown(
     perform: Callable[..., Qualification], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +289,7 @@ def test_command_runs_the_stages(tmp_path: Path, grid: Path) -> None:
 def test_warm_up_is_for_cards_only(
     perform: Callable[..., Qualification], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(thermal, "warm_up", raising(AssertionError("it was called")))
+    monkeypatch.setattr(equipment, "warm_up", raising(AssertionError("it was called")))
     (machine,) = (each for each in STAGES if each.name == "machine")
     done = perform(machine)
     assert statuses(done) == {"machine": "ok"}
