@@ -145,6 +145,32 @@ def report(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def compare(session: nox.Session) -> None:
+    """Measure this tree against its merge base; `-- --base REV` or `-- RUN` for something else.
+
+    That a machine is too noisy to tell (exit code 3) is no failure, but without the GPU that
+    `--require-gpu` asks for it is.
+    """
+    prepare(session, *library())
+    words = [*session.posargs]
+    if "--base" not in words and (not words or words[0].startswith("-")):
+        words += ["--base", merge_base(session)]
+    good = [0] if "--require-gpu" in words else [0, 3]
+    command = ("python", "-m", "dynadiag", "compare", *words)
+    session.run(*command, success_codes=good, interrupt_timeout=60)
+
+
+def merge_base(session: nox.Session) -> str:
+    """The commit where this branch left the main one."""
+    for main in ("origin/main", "main"):
+        command = ["git", "-C", str(ROOT), "merge-base", "HEAD", main]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    session.error("no merge base with origin/main or main: name a commit, `-- --base REV`")
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build sdist and wheel, install the wheel alone, and test what it holds."""
     if not session.virtualenv.is_sandboxed:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 Command = Callable[[argparse.Namespace], int]
 
 RUNS = "where runs go (default: results/runs)"
 SHARED = "measure though others use the card"
+ENDINGS = """\
+Exit codes, which do not change:
+  0  no regression: faster, the same, or undecided
+  1  a confirmed regression; or a wrong result, more bytes, an arm that no longer runs
+  2  wrong usage, or a record that cannot be read
+  3  nothing can be said: a control moved, too much noise, another device, no GPU
+The first of 2, 1, 3, 0 that applies. 130 if interrupted.
+"""
 
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """Return the parser; what it reads has the command to call as `command`.
 
     Args:
-        commands: env, bench, qualify and report.
+        commands: env, bench, qualify, report, compare and reference.
     """
     whole = argparse.ArgumentParser(prog="dynadiag", description="Measure sparse layers.")
     every = whole.add_subparsers(required=True, metavar="COMMAND")
@@ -24,6 +33,8 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _bench(every.add_parser("bench", help="measure the layers on this machine and report"))
     _qualify(every.add_parser("qualify", help="all about a CUDA card, in the time given"))
     _report(every.add_parser("report", help="turn runs into one page with figures"))
+    _compare(_explained(every, "compare", "is it slower than before?", ENDINGS))
+    _reference(every.add_parser("reference", help="make a run the one later runs are held against"))
     for name, command in commands.items():
         every.choices[name].set_defaults(command=command)
     return whole
@@ -52,3 +63,43 @@ def _qualify(qualify: argparse.ArgumentParser) -> None:
 def _report(report: argparse.ArgumentParser) -> None:
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder of records")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: the first run's folder")
+
+
+def _explained(every: Any, name: str, about: str, endings: str) -> argparse.ArgumentParser:
+    kept = argparse.RawDescriptionHelpFormatter
+    added: argparse.ArgumentParser = every.add_parser(
+        name, help=about, epilog=endings, formatter_class=kept
+    )
+    return added
+
+
+def _compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a folder of records")
+    compare.add_argument(
+        "reference",
+        nargs="?",
+        type=Path,
+        metavar="REFERENCE",
+        help="a run of the same device (default: that in results/reference, if there is one)",
+    )
+    compare.add_argument(
+        "--base", metavar="REV", help="measure this checkout against a commit, in turns"
+    )
+    compare.add_argument(
+        "--pairs", type=int, metavar="N", help="of processes, at most (with --base)"
+    )
+    compare.add_argument("--device", help="cpu or cuda (with --base)")
+    compare.add_argument("--config", type=Path, metavar="FILE", help="TOML with a table [compare]")
+    compare.add_argument("--preset", metavar="NAME", help="default, strict or permissive")
+    compare.add_argument("--dump-config", action="store_true", help="print the rules as TOML")
+    compare.add_argument(
+        "--out", type=Path, metavar="DIR", help="for compare.json and compare.md (default: RUN)"
+    )
+    compare.add_argument(
+        "--no-confirm", action="store_true", help="fail without measuring a regression again"
+    )
+    compare.add_argument("--require-gpu", action="store_true", help="without a GPU, end with 3")
+
+
+def _reference(reference: argparse.ArgumentParser) -> None:
+    reference.add_argument("run", type=Path, metavar="RUN", help="of this device, by a clean tree")

@@ -1,10 +1,10 @@
-"""The command line: `dynadiag env | bench | qualify | report`.
+"""The command line: `dynadiag env | bench | qualify | report | compare | reference`.
 
 Only the standard library is imported here; each command imports what it needs when it runs, and
 asks for missing optional packages before it starts.
 
-Exit codes: 0 ok; 1 a case came out wrong or failed; 2 wrong usage or an unreadable record (one line
-on standard error); 3 nothing can be measured here (one line too); 130 interrupted.
+Exit codes: 0 ok; 1 a case came out wrong, failed or regressed; 2 wrong usage or an unreadable
+record (one line on standard error); 3 nothing can be measured here (one line too); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; by default those of the process.
     """
-    commands = {"env": _env, "bench": _bench, "qualify": _qualify, "report": _report}
+    commands = {
+        "env": _env,
+        "bench": _bench,
+        "qualify": _qualify,
+        "report": _report,
+        "compare": _compare,
+        "reference": _reference,
+    }
     arguments = parser(commands).parse_args(argv)
     try:
         return int(arguments.command(arguments))
@@ -192,6 +199,23 @@ def _write_report(runs: Sequence[Path], out: Path | None) -> Path:
         return write_report(runs, out)
     except (RecordError, OSError) as error:
         raise CommandError(str(error)) from error
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from dynadiag.compare.command import run
+
+    return run(arguments)
+
+
+def _reference(arguments: argparse.Namespace) -> int:
+    from dynadiag.compare.outcome import CompareError
+    from dynadiag.compare.reference import refresh
+
+    try:
+        print(refresh(arguments.run))
+    except CompareError as error:
+        raise CommandError(str(error)) from error
+    return OK
 
 
 def _require(*extras: str) -> None:

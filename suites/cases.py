@@ -90,12 +90,14 @@ class Mode:
     Attributes:
         precision: how narrow the intervals should be and what that may cost.
         energy: whether energy is measured too, seconds for every arm.
+        self_checks: whether the ceilings of the device are measured first, seconds too.
     """
 
     name: str
     precision: Precision
     energy: bool
     cases: tuple[Case, ...]
+    self_checks: bool = True
 
 
 def features(shape: str) -> tuple[int, int]:

@@ -45,7 +45,8 @@ def load_mode(path: Path, name: str, known_arms: Iterable[str]) -> Mode:
         case for grid in mode["grids"] for case in _product(grid, models, single | named)
     )
     precision = replace(PRECISIONS[mode["precision"]], **mode.get("override", {}))
-    return Mode(name, precision, mode.get("energy", False), cases)
+    energy, self_checks = mode.get("energy", False), mode.get("self_checks", True)
+    return Mode(name, precision, energy, cases, self_checks)
 
 
 def merged(cases: Iterable[Case]) -> tuple[Case, ...]:

@@ -286,4 +286,5 @@ def test_module_runs_as_a_program() -> None:
     command = [sys.executable, "-P", "-m", "dynadiag", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("env", "bench", "qualify", "report"))
+    names = ("env", "bench", "qualify", "report", "compare", "reference")
+    assert all(name in done.stdout for name in names)

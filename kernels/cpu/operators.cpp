@@ -8,6 +8,7 @@
 
 #include "autograd.h"
 #include "grad_values.h"
+#include "planted.h"
 #include "row_product.h"
 #include "stream_product.h"
 #include "tile_product.h"
@@ -117,6 +118,7 @@ void product(const Product<T>& job, int64_t batch) {
 // y = x A^T + b; A is (rows, x.size(-1)), or with `transposed` the transpose of such a square matrix.
 Tensor multiply(const Tensor& x, const Tensor& values, const Tensor& offsets,
                 const std::optional<Tensor>& bias, int64_t rows, bool transposed) {
+  const planted::Slowdown slowdown;
   check_operands(x, values, offsets);
   const int64_t cols = x.size(-1);
   check_values(values, offsets, bias, rows, cols);
@@ -139,7 +141,7 @@ Tensor multiply(const Tensor& x, const Tensor& values, const Tensor& offsets,
   else if (x.scalar_type() == at::kBFloat16) run(c10::BFloat16());
   else if (x.scalar_type() == at::kHalf) run(c10::Half());
   else TORCH_CHECK_TYPE(false, "the cpu kernels take float32, bfloat16 and float16, not ", x.dtype());
-  return y;
+  return planted::result(y);
 }
 
 // Batch rows a pass of grad_values: both operands' slices stay near while all blocks visit them.
@@ -150,6 +152,7 @@ static int64_t batch_chunk(int64_t columns) {
 
 // (K, D) gradient of the values of an (M, N) matrix; grad is (..., M), x is (..., N).
 Tensor grad_values(const Tensor& grad, const Tensor& x, const Tensor& offsets) {
+  const planted::Slowdown slowdown;
   check_operands(grad, x, offsets);
   TORCH_CHECK_VALUE(grad.numel() / grad.size(-1) == x.numel() / x.size(-1),
                     "grad and x differ in their leading dimensions: ", grad.sizes(), ", ", x.sizes());
@@ -176,7 +179,7 @@ Tensor grad_values(const Tensor& grad, const Tensor& x, const Tensor& offsets) {
   else if (x.scalar_type() == at::kBFloat16) run(c10::BFloat16());
   else if (x.scalar_type() == at::kHalf) run(c10::Half());
   else TORCH_CHECK_TYPE(false, "the cpu kernels take float32, bfloat16 and float16, not ", x.dtype());
-  return sums.to(x.scalar_type());
+  return planted::result(sums.to(x.scalar_type()));
 }
 
 }  // namespace dynadiag

@@ -92,7 +92,7 @@ def test_unknown_names_are_told_with_the_known(
 
 
 def test_unknown_mode_lists_the_known() -> None:
-    with pytest.raises(CaseError, match="unknown mode 'fast'; known: smoke, quick, full"):
+    with pytest.raises(CaseError, match="unknown mode 'fast'; known: smoke, quick, compare, full"):
         load_mode(GRID, "fast", ARMS)
 
 
@@ -131,7 +131,7 @@ def test_seed_differs_between_cases_and_runs() -> None:
     assert len({one.seed(0), one.seed(1), two.seed(0)}) == 3
 
 
-@pytest.mark.parametrize("mode", ["smoke", "quick", "full"])
+@pytest.mark.parametrize("mode", ["smoke", "quick", "full", "compare"])
 def test_every_mode_compares_diagonals_with_dense(mode: str) -> None:
     cases = load_mode(GRID, mode, ARMS).cases
     assert all({*CONTROLS, "diagonal"} <= set(case.arms) for case in cases)
@@ -144,6 +144,14 @@ def test_quick_holds_the_headline_cases() -> None:
             assert {f"forward-{shape}-b{batch}-float32-s{s}" for s in (0.9, 0.95, 0.99)} <= quick
         assert f"forward-{shape}-b1-float32-s0.9" in quick
         assert {f"step-{shape}-b197-float32-s{s}" for s in (0.9, 0.95)} <= quick
+
+
+def test_compare_sees_every_kernel_in_few_cases() -> None:
+    cases = load_mode(GRID, "compare", ARMS).cases
+    assert {case.direction for case in cases} == {"forward", "grad_x", "grad_values"}
+    assert {1, 16, 394} == {case.batch for case in cases}
+    assert all("csr_torch" in case.arms and len(case.arms) == 4 for case in cases)
+    assert len(cases) <= 8
 
 
 def test_full_covers_batches_dtypes_and_all_models() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_a_compiled_layer_gives_the_same(shape: tuple[int, int]) -> None:
     layer = dd.nn.DiagonalLinear(*shape, sparsity=0.9, device="cuda", backend="cuda")
     x = torch.randn(40, shape[0], device="cuda", requires_grad=True)
 
-    def step(call: torch.nn.Module) -> list[torch.Tensor]:
+    def step(call: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
         y = call(x)
         return [y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])]
 
