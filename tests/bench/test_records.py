@@ -352,10 +352,9 @@ def test_the_row_schema_refuses_what_the_code_refuses() -> None:
 
 
 def test_records_of_the_first_schema_are_still_read() -> None:
-    folder = SCHEMAS.parent / "reference" / "amd-epyc-2c"
-    run = read_run(folder)
+    run = read_run(Path(__file__).parent / "run-1.0")
     assert run.header["schema_version"] == "1.0"
-    assert run.rows
+    assert len(run.rows) == 40
     assert all(row.keys() == COLUMNS.keys() for row in run.rows)
 
 
