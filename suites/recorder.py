@@ -23,7 +23,6 @@ class Recorder:
     def __init__(self, writer: RunWriter, mode: Mode, equipment: Equipment) -> None:
         self._writer, self._equipment = writer, equipment
         self._meter = _meter(mode, equipment)
-        self._idle_watts = self._meter.idle_watts()
         self._began = time.monotonic()
 
     @classmethod
@@ -118,7 +117,7 @@ class Recorder:
         return str(self._writer.header["run_id"])
 
     def _energy(self, call: Call) -> Energy:
-        return self._meter.window(call, idle_watts=self._idle_watts)
+        return self._meter.between_idles(call)
 
 
 def _meter(mode: Mode, equipment: Equipment) -> EnergyMeter:
