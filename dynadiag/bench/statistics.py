@@ -111,11 +111,6 @@ def verdict(ratio: Interval, margin: float = MARGIN) -> Verdict:
     return Verdict.SAME if inside else Verdict.AMBIGUOUS
 
 
-def claimable(found: Verdict, *, suspect: bool) -> Verdict:
-    """The verdict a run may publish: AMBIGUOUS whenever its A/A arm was not SAME."""
-    return Verdict.AMBIGUOUS if suspect else found
-
-
 def rounds_needed(pilot: Sequence[ArrayLike], target: float, least: int, cap: int) -> int:
     """Rounds after which every interval should be as narrow as `target`, from `least` to `cap`.
 

@@ -12,7 +12,6 @@ from dynadiag.bench.statistics import (
     Ratio,
     Verdict,
     break_even,
-    claimable,
     geomean,
     median_interval,
     paired_ratio,
@@ -158,11 +157,6 @@ def test_verdict_at_the_default_margin(lo: float, hi: float, expected: Verdict) 
 def test_margin_is_symmetrical_in_the_logarithm() -> None:
     assert verdict(interval(1.031, 1.2), margin=0.03) is Verdict.FASTER
     assert verdict(interval(1 / 1.2, 1 / 1.031), margin=0.03) is Verdict.SLOWER
-
-
-def test_a_suspect_run_claims_nothing() -> None:
-    assert {claimable(found, suspect=True) for found in Verdict} == {Verdict.AMBIGUOUS}
-    assert [claimable(found, suspect=False) for found in Verdict] == list(Verdict)
 
 
 def test_rounds_grow_with_the_square_of_the_width() -> None:
