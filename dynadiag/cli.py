@@ -87,10 +87,12 @@ class _Watch:
         self.interrupted = False
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Note where the run is."""
         run = session.config.pluginmanager.get_plugin("dynadiag-run")
         self.folder = getattr(run, "folder", None)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note whether it was the user who ended it."""
         # Collection errors and pytest.exit() come through this hook too, as other types.
         self.interrupted = excinfo.type is KeyboardInterrupt
 
