@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from dynadiag import kernels
+from dynadiag.bench.allocator import keep_freed_memory
 from dynadiag.bench.paired import Benchmark
 from dynadiag.bench.records import RecordError, read_run
 from dynadiag.bench.regimes import regime
@@ -114,6 +115,8 @@ class Run:
             self._refuse()
         if self._recorder is None and not self._options.benchmark_disable:
             self._recorder = _or_usage_error(self._create)
+        if self._recorder is not None:
+            self._recorder.note(freed_memory=keep_freed_memory())
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # "no compiler" is news here, no error
             kernels.backends()
