@@ -62,7 +62,7 @@ def cuda() -> list[str]:
 
 def library() -> tuple[str, ...]:
     """The library, with what this machine can use of it."""
-    return ("-e", f".[{','.join(['bench', 'report', *cuda()])}]")
+    return ("-e", f".[{','.join(['bench', 'report', 'train', *cuda()])}]")
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -135,6 +135,13 @@ def bench(session: nox.Session) -> None:
     prepare(session, *library())
     # After Ctrl-C the current kernel ends and the records are closed, before nox kills anything.
     session.run("python", "-m", "dynadiag", "bench", *session.posargs, interrupt_timeout=60)
+
+
+@nox.session(default=False)
+def accuracy(session: nox.Session) -> None:
+    """Train with every method, with many seeds, and write the report: `-- --mode full`."""
+    prepare(session, *library())
+    session.run("python", "-m", "dynadiag", "accuracy", *session.posargs, interrupt_timeout=60)
 
 
 @nox.session(default=False)

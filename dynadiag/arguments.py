@@ -10,6 +10,8 @@ from typing import Any
 Command = Callable[[argparse.Namespace], int]
 
 RUNS = "where runs go (default: results/runs)"
+TRAININGS = Path("results", "runs", "training")
+RESUME = "go on with an interrupted run"
 SHARED = "measure though others use the card"
 ENDINGS = """\
 Exit codes, which do not change:
@@ -25,16 +27,20 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """Return the parser; what it reads has the command to call as `command`.
 
     Args:
-        commands: env, bench, qualify, report, compare and reference.
+        commands: env, bench, accuracy, qualify, report, compare, reference and train.
     """
     whole = argparse.ArgumentParser(prog="dynadiag", description="Measure sparse layers.")
     every = whole.add_subparsers(required=True, metavar="COMMAND")
     every.add_parser("env", help="describe this machine and its software, as JSON")
     _bench(every.add_parser("bench", help="measure the layers on this machine and report"))
+    _accuracy(
+        every.add_parser("accuracy", help="train by every method, with many seeds, and report")
+    )
     _qualify(every.add_parser("qualify", help="all about a CUDA card, in the time given"))
     _report(every.add_parser("report", help="turn runs into one page with figures"))
     _compare(_explained(every, "compare", "is it slower than before?", ENDINGS))
     _reference(every.add_parser("reference", help="make a run the one later runs are held against"))
+    _train(every.add_parser("train", help="train a model by a sparse method, or many models"))
     for name, command in commands.items():
         every.choices[name].set_defaults(command=command)
     return whole
@@ -49,9 +55,23 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--device", help="cpu, cuda, or auto (the default): cuda where there is one")
     bench.add_argument("--allow-shared", action="store_true", help=SHARED)
     bench.add_argument("--no-report", action="store_true", help="write the records only")
+    bench.add_argument("--no-accuracy", action="store_true", help="train nothing afterwards")
     place = bench.add_mutually_exclusive_group()
     place.add_argument("--out", metavar="DIR", help=RUNS)
-    place.add_argument("--resume", metavar="RUN", help="go on with an interrupted run")
+    place.add_argument("--resume", metavar="RUN", help=RESUME)
+
+
+def _accuracy(accuracy: argparse.ArgumentParser) -> None:
+    accuracy.add_argument("--mode", default="quick", help="quick (the default), full or smoke")
+    accuracy.add_argument("--presets", default="", metavar="NAME,...", help="only these tasks")
+    accuracy.add_argument("--methods", default="", metavar="NAME,...", help="only these methods")
+    accuracy.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one a core)"
+    )
+    accuracy.add_argument("--no-report", action="store_true", help="write the records only")
+    place = accuracy.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, metavar="DIR", help=RUNS)
+    place.add_argument("--resume", type=Path, metavar="RUN", help=RESUME)
 
 
 def _qualify(qualify: argparse.ArgumentParser) -> None:
@@ -103,3 +123,40 @@ def _compare(compare: argparse.ArgumentParser) -> None:
 
 def _reference(reference: argparse.ArgumentParser) -> None:
     reference.add_argument("run", type=Path, metavar="RUN", help="of this device, by a clean tree")
+
+
+def _train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("preset", metavar="PRESET", help="model, data and recipe: digits-mlp, ...")
+    train.add_argument(
+        "--method", nargs="+", default=["dynadiag"], metavar="NAME", help="default: dynadiag"
+    )
+    train.add_argument(
+        "--sparsity", nargs="+", type=float, default=[0.9], metavar="S", help="default: 0.9"
+    )
+    train.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
+    train.add_argument("--steps", type=int, help="optimizer steps")
+    train.add_argument("--batch", type=int, help="examples a step")
+    train.add_argument("--lr", type=float, help="learning rate after the warm-up")
+    train.add_argument("--weight-decay", type=float)
+    train.add_argument("--distribution", help="compute (the default), uniform or erk")
+    train.add_argument("--exclude", nargs="*", metavar="PATTERN", help="layers left dense")
+    train.add_argument("--trace", metavar="LAYER", help="keep its topology at every update")
+    for name, what in {"recipe": "recipe", "model": "model", "option": "method"}.items():
+        train.add_argument(
+            f"--{name}", nargs="+", default=[], metavar="NAME=VALUE", help=f"other {what} settings"
+        )
+    train.add_argument("--data", type=Path, metavar="DIR", help="where the data set is")
+    train.add_argument("--device", help="default: a CUDA device where there is one")
+    train.add_argument("--loaders", type=int, default=0, help="processes that prepare batches")
+    train.add_argument(
+        "--out", type=Path, default=TRAININGS, metavar="DIR", help="default: %(default)s"
+    )
+    way = train.add_mutually_exclusive_group()
+    way.add_argument("--workers", type=int, help="processes for several runs (default: one a core)")
+    way.add_argument("--print", action="store_true", help="print one command a run instead")
+    way.add_argument(
+        "--slurm",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="submit to Slurm, with settings of submitit",
+    )

@@ -1,4 +1,4 @@
-"""The command line: `dynadiag env | bench | qualify | report | compare | reference`.
+"""The command line: `dynadiag env | bench | accuracy | qualify | report | compare | ...`.
 
 Only the standard library is imported here; each command imports what it needs when it runs, and
 asks for missing optional packages before it starts.
@@ -31,7 +31,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 EXTRAS = {
     "bench": ("pytest", "pytest_benchmark", "tqdm"),
     "report": ("jinja2", "matplotlib", "pandas"),
+    "train": ("safetensors", "scipy", "sklearn", "tqdm"),
 }
+# The mode of the accuracy suite that a run of these modes ends with.
+ACCURACY = {None: "quick", "quick": "quick"}
 # Passed on to the suites as they are, when given.
 SUITE_OPTIONS = ("mode", "arms", "shapes", "device", "out", "resume", "seed")
 # By pytest's exit code; 5 is "nothing to run": the run to resume was complete.
@@ -51,10 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {
         "env": _env,
         "bench": _bench,
+        "accuracy": _accuracy,
         "qualify": _qualify,
         "report": _report,
         "compare": _compare,
         "reference": _reference,
+        "train": _train,
     }
     arguments = parser(commands).parse_args(argv)
     try:
@@ -109,12 +114,60 @@ def _bench(arguments: argparse.Namespace) -> int:
         raise CommandError("no case to measure: none matches the selection")
     if code not in ENDINGS:
         return USAGE
-    if watch.folder is not None and not arguments.no_report:
-        try:
+    if watch.folder is None:
+        return ENDINGS[code]
+    try:
+        trained = _accuracy_of_bench(arguments, watch.folder)
+        if not arguments.no_report:
             print(_write_report([watch.folder], None))
-        except KeyboardInterrupt:
-            return _interrupted(watch.folder)
-    return ENDINGS[code]
+    except KeyboardInterrupt:
+        return _interrupted(watch.folder)
+    return ENDINGS[code] or trained
+
+
+def _accuracy_of_bench(arguments: argparse.Namespace, folder: Path) -> int:
+    """Train for a run of all cases of the quick mode; say so where something is missing."""
+    chosen = (arguments.k, arguments.arms, arguments.shapes)
+    if arguments.no_accuracy or any(chosen) or arguments.mode not in ACCURACY:
+        return OK
+    missing = _missing("train")
+    if missing:
+        print(f"no accuracy: {_remedy(missing, 'train')}", file=sys.stderr)
+        return OK
+    return _trained(ACCURACY[arguments.mode], folder)
+
+
+def _accuracy(arguments: argparse.Namespace) -> int:
+    _require("train", *(() if arguments.no_report else ("report",)))
+    from dynadiag.bench.records import RecordError
+
+    suite = _suite("accuracy")
+    folder = arguments.resume
+    try:
+        folder = folder or suite.start(arguments.mode, arguments.out)
+        code = _trained(
+            arguments.mode, folder, arguments.presets, arguments.methods, arguments.workers
+        )
+    except (RecordError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    except KeyboardInterrupt:
+        return _interrupted(folder, "accuracy", f"--mode {arguments.mode} ")
+    print(f"records: {folder}")
+    if not arguments.no_report:
+        print(_write_report([folder], None))
+    return code
+
+
+def _trained(
+    mode: str, folder: Path, presets: str = "", methods: str = "", workers: int | None = None
+) -> int:
+    """Train what is missing in a run; return the exit code."""
+    failures = _suite("accuracy").train(
+        mode, folder, presets=presets, methods=methods, workers=workers
+    )
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return WRONG if failures else OK
 
 
 def _suites() -> Path:
@@ -143,13 +196,13 @@ def _pytest_words(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def _interrupted(folder: Path | None) -> int:
+def _interrupted(folder: Path | None, command: str = "bench", words: str = "") -> int:
     if folder is None:
         print("interrupted before the first case", file=sys.stderr)
     else:
         under_nox = "NOX_CURRENT_SESSION" in os.environ
-        bench = "nox -s bench --" if under_nox else "python -m dynadiag bench"
-        resume = f"{bench} --resume {shlex.quote(str(folder))}"
+        start = f"nox -s {command} --" if under_nox else f"python -m dynadiag {command}"
+        resume = f"{start} {words}--resume {shlex.quote(str(folder))}"
         print(f"interrupted; the records are kept, go on with: {resume}", file=sys.stderr)
     return INTERRUPTED
 
@@ -158,7 +211,7 @@ def _qualify(arguments: argparse.Namespace) -> int:
     _require("report")
     if arguments.minutes <= 0:
         raise CommandError(f"--minutes is {arguments.minutes:g}, but must be more than 0")
-    module = _qualification()
+    module = _suite("qualify")
     try:
         done = module.command(arguments.minutes, arguments.out, allow_shared=arguments.allow_shared)
     except module.NotMeasurable as reason:
@@ -171,12 +224,12 @@ def _qualify(arguments: argparse.Namespace) -> int:
     return _ending(done)
 
 
-def _qualification() -> Any:
-    """Import the qualification from the checkout, whose folder is on no path."""
+def _suite(name: str) -> Any:
+    """Import the command of a suite from the checkout, whose folder is on no path."""
     package = ModuleType("suites")
     package.__path__ = [str(_suites())]
     sys.modules.setdefault("suites", package)
-    return importlib.import_module("suites.qualify.command")
+    return importlib.import_module(f"suites.{name}.command")
 
 
 def _ending(done: Any) -> int:
@@ -220,9 +273,22 @@ def _reference(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _train(arguments: argparse.Namespace) -> int:
+    _require("train")
+    from dynadiag.train.command import train
+
+    return train(arguments)
+
+
 def _require(*extras: str) -> None:
-    missing = [name for extra in extras for name in EXTRAS[extra] if find_spec(name) is None]
+    missing = _missing(*extras)
     if missing:
-        raise CommandError(
-            f"{', '.join(missing)} not installed: pip install 'dynadiag[{','.join(extras)}]'"
-        )
+        raise CommandError(_remedy(missing, *extras))
+
+
+def _missing(*extras: str) -> list[str]:
+    return [name for extra in extras for name in EXTRAS[extra] if find_spec(name) is None]
+
+
+def _remedy(missing: Sequence[str], *extras: str) -> str:
+    return f"{', '.join(missing)} not installed: pip install 'dynadiag[{','.join(extras)}]'"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from dynadiag.bench.records import RecordError
 
 from . import html, load, tables
+from .chapters import chapter
+from .figures import pareto
 
 __all__ = ["write_report"]
 
@@ -40,11 +44,13 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 def _write(runs: Sequence[load.Records], folder: Path) -> Path:
     several = len(runs) > 1
+    speeds = pareto.speeds(pd.concat([run.frame for run in runs], ignore_index=True))
     chapters = [
-        html.chapter(run, folder / "fig", f"run{place}-" if several else "")
+        chapter(run, folder / "fig", speeds, f"run{place}-" if several else "")
         for place, run in enumerate(runs, 1)
     ]
-    comparison = list(tables.comparison(runs)) if several else []
+    timed = [run for run in runs if not run.frame.empty]
+    comparison = list(tables.comparison(timed)) if len(timed) > 1 else []
     path = folder / "report.html"
     path.write_text(html.page(chapters, comparison), encoding="utf-8")
     return path

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dynadiag.bench.records import COLUMNS, RecordError, load_samples, read_run
 
+from . import topology, trained
 from .measures import MEASURES, Measure
 
 CASE = [
@@ -51,6 +52,9 @@ class Records:
         frame: one row per case and arm.
         failures: cases that stopped before any arm was measured, with ``reason``.
         checks: products of single kernels that were compared with fp64.
+        accuracy: one row per task, sparsity and training method.
+        searches: learning rates that were tried.
+        traces: topologies that were watched.
     """
 
     label: str
@@ -59,6 +63,9 @@ class Records:
     frame: pd.DataFrame
     failures: pd.DataFrame
     checks: pd.DataFrame
+    accuracy: pd.DataFrame
+    searches: pd.DataFrame
+    traces: pd.DataFrame
 
     @property
     def suspect(self) -> bool:
@@ -85,11 +92,19 @@ def load(folder: Path) -> Records:
             "finish it with `dynadiag bench --resume` or pass another run"
         )
     rows = pd.DataFrame(run.rows, columns=list(COLUMNS))
-    checked = rows["suite"] == CHECKS
-    arms = rows[rows["arm"].notna() & ~checked]
-    frame = _frame(arms, run.header, folder)
-    label = folder.resolve().name
-    return Records(label, folder, run.header, frame, _failures(rows), rows[checked])
+    checked, learned = rows["suite"] == CHECKS, rows["suite"] == trained.SUITE
+    timed = rows[~checked & ~learned]
+    return Records(
+        label=folder.resolve().name,
+        folder=folder,
+        header=run.header,
+        frame=_frame(timed[timed["arm"].notna()], run.header, folder),
+        failures=_failures(timed),
+        checks=rows[checked],
+        accuracy=trained.results(rows[learned]).assign(device=device_name(run.header)),
+        searches=trained.searches(rows[learned]),
+        traces=topology.traces(folder),
+    )
 
 
 def _failures(rows: pd.DataFrame) -> pd.DataFrame:

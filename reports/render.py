@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import load, style
-from .figures import DRAWINGS, Drawing
+from .figures import Drawing
 
 PNG_DPI = 200
 
@@ -24,7 +24,7 @@ class Picture:
 
     Attributes:
         name: stem of its files.
-        section: key of its drawing in ``DRAWINGS``.
+        section: key of its drawing.
         label: which part of the run it shows, as in ``eager · float32 · forward``.
         rank: 0 for the first part of its section.
         svg: markup for the page by theme.
@@ -42,9 +42,11 @@ class Picture:
         return sum(len(markup.encode()) for markup in self.svg.values())
 
 
-def pictures(frame: pd.DataFrame, folder: Path, prefix: str = "") -> Iterator[Picture]:
+def pictures(
+    drawings: Mapping[str, Drawing], frame: pd.DataFrame, folder: Path, prefix: str = ""
+) -> Iterator[Picture]:
     """Draw everything ``frame`` has points for, and write the files to ``folder``."""
-    for section, drawing in DRAWINGS.items():
+    for section, drawing in drawings.items():
         for rank, (key, part) in enumerate(load.variants(frame, drawing.SPLIT)):
             if not drawing.points(part).empty:
                 name = "-".join(re.sub(r"[^\w.]+", "_", word) for word in (section, *key))

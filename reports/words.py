@@ -85,4 +85,6 @@ def count(number: int, noun: str) -> str:
 
 def wrapped(text: str, inches: float, points: float) -> str:
     """Break ``text`` into lines that fit ``inches`` at a font size of ``points``, bold or not."""
-    return "\n".join(textwrap.wrap(text, max(24, int(inches * 72 / (points * 0.64)))))
+    width = max(24, int(inches * 72 / (points * 0.64)))
+    lines = textwrap.wrap(text.replace(" %", "\u00a0%"), width)
+    return "\n".join(lines).replace("\u00a0%", " %")

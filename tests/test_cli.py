@@ -161,15 +161,21 @@ def test_bench_outside_a_checkout_names_the_remedy(
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [("bench", "bench,report"), ("qualify", "report"), ("report", "report")],
+    [
+        ("bench", "bench,report"),
+        ("qualify", "report"),
+        ("report", "report"),
+        ("train", "train"),
+    ],
 )
 def test_missing_packages_are_named_with_their_extra(
     command: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "jinja2" else object())
-    words = [command, "some-run"] if command == "report" else [command]
+    missing = "sklearn" if command == "train" else "jinja2"
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == missing else object())
+    words = [command, "something"] if command in ("report", "train") else [command]
     assert cli.main(words) == 2
-    expected = f"dynadiag: jinja2 not installed: pip install 'dynadiag[{extra}]'\n"
+    expected = f"dynadiag: {missing} not installed: pip install 'dynadiag[{extra}]'\n"
     assert capsys.readouterr().err == expected
 
 
@@ -180,7 +186,7 @@ def test_bench_passes_the_device_on(bench: Bench, tmp_path: Path) -> None:
         "    given = pytestconfig.option\n"
         "    assert (given.device, given.allow_shared) == ('cuda', True)\n"
     )
-    done = bench("--device", "cuda", "--allow-shared")
+    done = bench("--device", "cuda", "--allow-shared", "--no-accuracy")
     assert done.returncode == 0, done.stdout
 
 
@@ -207,7 +213,7 @@ def qualify(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             return outcome
 
         module = SimpleNamespace(command=command, NotMeasurable=NotMeasurable)
-        monkeypatch.setattr(cli, "_qualification", lambda: module)
+        monkeypatch.setattr(cli, "_suite", lambda name: module)
         monkeypatch.setattr(cli, "_write_report", lambda runs, out: runs[0] / "report.html")
         return cli.main(["qualify", *words])
 
@@ -286,5 +292,5 @@ def test_module_runs_as_a_program() -> None:
     command = [sys.executable, "-P", "-m", "dynadiag", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    names = ("env", "bench", "qualify", "report", "compare", "reference")
+    names = ("env", "bench", "qualify", "report", "compare", "reference", "train")
     assert all(name in done.stdout for name in names)

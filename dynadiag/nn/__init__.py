@@ -8,6 +8,8 @@ from .condensed import CondensedLinear
 from .csr import CSRLinear
 from .dia_ust import DiaUstLinear
 from .diagonal import DiagonalLinear
+from .dynamic import DynamicLinear
+from .dynamic_diagonal import DynamicDiagonalLinear
 from .masked_dense import MaskedDenseLinear
 from .nm import NMLinear
 
@@ -17,6 +19,8 @@ __all__ = [
     "CondensedLinear",
     "DiaUstLinear",
     "DiagonalLinear",
+    "DynamicDiagonalLinear",
+    "DynamicLinear",
     "MaskedDenseLinear",
     "NMLinear",
     "SparseLinear",

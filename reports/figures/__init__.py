@@ -9,12 +9,19 @@ from matplotlib.figure import Figure
 
 from ..style import Theme
 from . import (
+    active_diagonals,
+    alpha_paths,
     best_format,
     break_even,
+    diagonal_map,
+    differences,
     energy,
     latency,
     memory,
+    overlap,
+    pareto,
     profile,
+    quality,
     roofline,
     speedup,
 )
@@ -51,4 +58,13 @@ DRAWINGS: dict[str, Drawing] = {
     "latency": latency,
     "roofline": roofline,
     "energy": energy,
+}
+# Drawn from the results of the accuracy suite, from those with a speed, and from its traces.
+TRAINED: dict[str, Drawing] = {"accuracy": quality, "differences": differences}
+TRADED: dict[str, Drawing] = {"pareto": pareto}
+TRACED: dict[str, Drawing] = {
+    "alpha-paths": alpha_paths,
+    "active-diagonals": active_diagonals,
+    "overlap": overlap,
+    "diagonal-map": diagonal_map,
 }

@@ -60,7 +60,9 @@
   };
 
   for (const article of document.querySelectorAll("article")) {
-    const data = JSON.parse(article.querySelector("script.data").textContent);
+    const stored = article.querySelector("script.data");
+    if (!stored) continue;
+    const data = JSON.parse(stored.textContent);
     const rows = sortable(article.querySelector("table.full"), data);
     filtered(article.querySelector(".filters"), rows, data);
   }

@@ -38,3 +38,39 @@ def test_a_mask_of_another_size_is_refused() -> None:
     layer, denser = MaskedDenseLinear(8, 4, sparsity=0.75), MaskedDenseLinear(8, 4, sparsity=0.5)
     with pytest.raises(RuntimeError, match="keeps 16 weights instead of 8"):
         layer.load_state_dict(denser.state_dict())
+
+
+def test_values_outside_the_mask_are_zero_from_the_start() -> None:
+    layer = MaskedDenseLinear(8, 4, sparsity=0.75)
+    assert torch.equal(layer.values != 0, layer.mask)
+    again = MaskedDenseLinear.from_linear(nn.Linear(8, 4), sparsity=0.75)
+    assert torch.equal(again.values != 0, again.mask)
+
+
+def test_dropped_values_are_zeroed() -> None:
+    layer = MaskedDenseLinear(8, 4, sparsity=0.75)
+    after = layer.active().roll(1, 0)
+    layer.set_active(after)
+    assert not layer.values[~after].any()
+
+
+def test_a_method_may_save_and_load_a_mask_of_another_size() -> None:
+    layer, other = (MaskedDenseLinear(8, 4, sparsity=0.75) for _ in range(2))
+    more = layer.active()
+    more[0] = True
+    layer.set_active(more)
+    other.method = "a method"
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.active(), more)
+    assert other.kept == int(more.sum()) > other.num_active_target == 8
+    empty = {**layer.state_dict(), "mask": torch.zeros(4, 8, dtype=torch.bool)}
+    with pytest.raises(RuntimeError, match="keeps 0 weights"):
+        other.load_state_dict(empty)
+
+
+def test_compact_keeps_the_mask_even_where_weights_are_zero() -> None:
+    layer = MaskedDenseLinear(8, 4, sparsity=0.75)
+    layer.set_active(layer.active().roll(1, 0))
+    small = layer.compact()
+    small.values.data.fill_(1)
+    assert torch.equal(small.weight != 0, layer.mask)

@@ -1,0 +1,136 @@
+"""One training run as a value: everything that decides its outcome, and the name of its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from dynadiag.train.preset import Option, Recipe, preset
+
+# Hashable: a mapping among the values, such as a schedule, is sorted pairs too.
+Options = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that decides the outcome of a training; made by `create`.
+
+    Attributes:
+        preset: name of the model and the data.
+        method: name of the method; `dense` converts nothing.
+        sparsity: the share of zeros asked for, over all converted layers.
+        seed: of the first weights, the topology, the order of examples and dropout.
+        distribution: how the weights kept are shared among the layers.
+        exclude: patterns of the layers left dense.
+        options: of the method, sorted by name.
+        changes: fields of the model's configuration that differ from those of its name.
+        recipe: how the model is trained.
+        trace: name of a layer whose topology is kept at every update, or None.
+    """
+
+    preset: str
+    method: str
+    sparsity: float
+    seed: int
+    distribution: str
+    exclude: tuple[str, ...]
+    options: Options
+    changes: Options
+    recipe: Recipe
+    trace: str | None
+
+    @property
+    def name(self) -> str:
+        """The name of its folder: what a person looks for, and a hash of everything."""
+        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()
+        share = f"{100 * self.sparsity:g}"
+        return f"{self.preset}-{self.method}-s{share}-seed{self.seed}-{digest[:8]}"
+
+    @property
+    def cost(self) -> float:
+        """Roughly the seconds it takes."""
+        return self.recipe.steps * preset(self.preset).cost
+
+    def config(self) -> dict[str, Any]:
+        """Return the run as JSON values, from which `from_config` makes it again."""
+        return dataclasses.asdict(self) | {
+            "exclude": list(self.exclude),
+            "options": _mapping(self.options),
+            "changes": _mapping(self.changes),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the run that `config` describes."""
+        changed = {
+            "exclude": tuple(config["exclude"]),
+            "options": _sorted(config["options"]),
+            "changes": _sorted(config["changes"]),
+            "recipe": Recipe(**config["recipe"]),
+        }
+        return cls(**{**config, **changed})
+
+
+def create(
+    name: str,
+    method: str = "dynadiag",
+    *,
+    sparsity: float = 0.9,
+    seed: int = 0,
+    distribution: str = "compute",
+    exclude: tuple[str, ...] | None = None,
+    options: Mapping[str, Option | Mapping[str, Option]] | None = None,
+    changes: Mapping[str, Option] | None = None,
+    trace: str | None = None,
+    **recipe: Any,
+) -> Run:
+    """Return a run of a preset; what is not said is the preset's.
+
+    Args:
+        name: of the preset.
+        method: name of the method; a `dense` run has no sparsity, distribution, options or trace.
+        sparsity: the share of zeros asked for, over all converted layers.
+        seed: of everything drawn at random.
+        distribution: how the weights kept are shared among the layers.
+        exclude: patterns of the layers left dense.
+        options: of the method, as `Method.options()` writes them.
+        changes: fields of the model's configuration.
+        trace: name of a layer whose topology is kept at every update.
+        recipe: fields of the preset's `Recipe`.
+
+    Raises:
+        ValueError: if the preset or a field of the recipe is unknown.
+    """
+    base = preset(name)
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for field in recipe:
+        if field not in known:
+            raise ValueError(f"a recipe has no {field!r}; it has {', '.join(known)}")
+    sparse = method != "dense"
+    return Run(
+        preset=name,
+        method=method,
+        sparsity=sparsity if sparse else 0.0,
+        seed=seed,
+        distribution=distribution if sparse else "",
+        exclude=(base.exclude if exclude is None else exclude) if sparse else (),
+        options=_sorted(options or {}) if sparse else (),
+        changes=_sorted({**base.changes_for(method), **(changes or {})}),
+        recipe=dataclasses.replace(base.recipe, **recipe),
+        trace=trace if sparse else None,
+    )
+
+
+def _sorted(options: Mapping[str, Any]) -> Options:
+    return tuple(
+        (name, _sorted(value) if isinstance(value, Mapping) else value)
+        for name, value in sorted(options.items())
+    )
+
+
+def _mapping(options: Options) -> dict[str, Any]:
+    return {name: _mapping(value) if isinstance(value, tuple) else value for name, value in options}

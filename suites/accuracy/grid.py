@@ -1,0 +1,192 @@
+"""What the accuracy suite trains, as data: accuracy.toml becomes lists of runs."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dynadiag.dst.registry import methods
+from dynadiag.train.preset import preset
+from dynadiag.train.run import Run, create
+
+FILE = Path(__file__).resolve().parents[1] / "accuracy.toml"
+# Seeds of the search: none that is reported.
+FIRST_SEARCH_SEED = 1000
+DENSE = "dense"
+
+
+class GridError(ValueError):
+    """A mode, method or preset that does not exist; the message names those that do."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """The same small search for every method.
+
+    Attributes:
+        rates: learning rates tried, by preset.
+        sparsities: where; the nearest one, by the share of weights kept, serves the others.
+        seeds: trained for each.
+    """
+
+    rates: Mapping[str, Sequence[float]]
+    sparsities: tuple[float, ...]
+    seeds: int
+
+    def place(self, sparsity: float) -> float:
+        """Return the searched sparsity that serves `sparsity`."""
+        kept = math.log(1 - sparsity)
+        return min(self.sparsities, key=lambda each: abs(math.log(1 - each) - kept))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A layer whose topology is kept at every update, with the first seed.
+
+    Attributes:
+        preset: its task.
+        layer: its name.
+        sparsity: at which it is watched.
+        methods: in which it can move.
+    """
+
+    preset: str
+    layer: str
+    sparsity: float
+    methods: tuple[str, ...]
+
+    def fits(self, preset: str, method: str, sparsity: float, seed: int) -> bool:
+        """Return whether it is kept in this run."""
+        about = (self.preset, self.sparsity, 0)
+        return about == (preset, sparsity, seed) and method in self.methods
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One mode.
+
+    Attributes:
+        mode: its name.
+        steps: optimizer steps by preset.
+        methods: to train by.
+        sparsities: to train at; dense trains at none.
+        seeds: of every method, preset and sparsity.
+        search: None where known learning rates are taken.
+        known: learning rates by preset and method; else the preset's own is taken.
+        options: of methods whose defaults do not fit models as small as these.
+        traces: layers to watch.
+    """
+
+    mode: str
+    steps: Mapping[str, int]
+    methods: tuple[str, ...]
+    sparsities: tuple[float, ...]
+    seeds: int
+    search: Search | None = None
+    known: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    traces: tuple[Trace, ...] = ()
+
+    def at(self, method: str) -> tuple[float, ...]:
+        """Return the sparsities a method is trained at."""
+        return (0.0,) if method == DENSE else self.sparsities
+
+    def place(self, method: str, sparsity: float) -> float:
+        """Return the sparsity whose search serves `sparsity`."""
+        return self.search.place(sparsity) if self.search and method != DENSE else sparsity
+
+    def searches(self) -> Iterator[Run]:
+        """The runs that look for learning rates."""
+        if self.search is None:
+            return
+        for name in self.steps:
+            for method in self.methods:
+                places = sorted({self.place(method, each) for each in self.at(method)})
+                for sparsity in places:
+                    for rate in self.search.rates[name]:
+                        for seed in range(self.search.seeds):
+                            yield self.run(name, method, sparsity, FIRST_SEARCH_SEED + seed, rate)
+
+    def finals(self, preset: str, rates: Mapping[tuple[str, float], float]) -> Iterator[Run]:
+        """The runs of one preset that are reported, all methods of a seed before the next seed.
+
+        Args:
+            preset: its name.
+            rates: learning rate by method and sparsity.
+        """
+        for seed in range(self.seeds):
+            for sparsity in self.sparsities:
+                for method in self.methods:
+                    if method != DENSE or sparsity == self.sparsities[0]:
+                        reached = 0.0 if method == DENSE else sparsity
+                        yield self.run(preset, method, reached, seed, rates[method, reached])
+
+    def run(self, name: str, method: str, sparsity: float, seed: int, rate: float) -> Run:
+        """Return one run of the grid."""
+        watched = [each for each in self.traces if each.fits(name, method, sparsity, seed)]
+        return create(
+            name,
+            method,
+            sparsity=sparsity,
+            seed=seed,
+            options=self.options.get(method),
+            trace=watched[0].layer if watched else None,
+            steps=self.steps[name],
+            evaluate=self.steps[name],
+            lr=rate,
+        )
+
+
+def load(mode: str, file: Path = FILE) -> Grid:
+    """Read one mode.
+
+    Raises:
+        GridError: the mode, one of its methods or presets is unknown.
+    """
+    text = tomllib.loads(file.read_text(encoding="utf-8"))
+    modes = text["modes"]
+    if mode not in modes:
+        raise GridError(f"unknown mode {mode!r}; known: {', '.join(modes)}")
+    table = modes[mode]
+    unknown = sorted(set(table["methods"]) - {DENSE, *methods()})
+    if unknown:
+        raise GridError(f"unknown method {unknown[0]!r}; known: {', '.join(methods())}")
+    for name in table["steps"]:
+        preset(name)
+    search = table.get("search")
+    return Grid(
+        mode,
+        table["steps"],
+        tuple(table["methods"]),
+        tuple(table["sparsities"]),
+        table["seeds"],
+        search and Search(search["rates"], tuple(search["sparsities"]), search["seeds"]),
+        text.get("rates", {}),
+        text.get("options", {}),
+        tuple(
+            Trace(**(each | {"methods": tuple(each["methods"])}))
+            for each in table.get("traces", ())
+        ),
+    )
+
+
+def only(grid: Grid, presets: Sequence[str], methods: Sequence[str]) -> Grid:
+    """Return the part of a grid that was asked for; empty lists leave it whole.
+
+    Raises:
+        GridError: something asked for is not in the grid.
+    """
+    for kind, asked, known in (
+        ("preset", presets, list(grid.steps)),
+        ("method", methods, list(grid.methods)),
+    ):
+        unknown = sorted(set(asked) - set(known))
+        if unknown:
+            raise GridError(f"no {kind} {unknown[0]!r} in this mode; it has {', '.join(known)}")
+    steps = {name: count for name, count in grid.steps.items() if not presets or name in presets}
+    kept = tuple(name for name in grid.methods if not methods or name in methods)
+    return replace(grid, steps=steps, methods=kept)

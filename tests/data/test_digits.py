@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+
+from dynadiag import data
+
+
+def test_splits_are_stratified_and_fixed() -> None:
+    digits, again = data.load("digits"), data.load("digits")
+    assert [len(s) for s in (digits.train, digits.validation, digits.test)] == [1079, 359, 359]
+    for split, same in ((digits.train, again.train), (digits.test, again.test)):
+        (x, y), (x2, y2) = next(split.batches(2000)), next(same.batches(2000))
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+        shares = y.bincount(minlength=digits.classes) / len(y)
+        assert shares.min() > 0.09
+        assert shares.max() < 0.11
+
+
+def test_images_are_standardised_by_the_training_split() -> None:
+    x, y = next(data.load("digits").train.batches(2000))
+    assert (x.shape, x.dtype, y.dtype) == ((1079, 1, 8, 8), torch.float32, torch.int64)
+    assert x.mean().item() == pytest.approx(0, abs=1e-5)
+    assert x.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"scikit-learn: pip install 'dynadiag\[train\]'"):
+        data.load("digits")

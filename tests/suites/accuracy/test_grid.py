@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from suites.accuracy.grid import FILE, FIRST_SEARCH_SEED, Grid, GridError, Search, load, only
+
+GRID = Grid("full", {"digits-mlp": 20}, ("dense", "rigl", "static"), (0.9, 0.99), 2)
+SEARCH = Search({"digits-mlp": [1e-3, 1e-2]}, (0.9,), 2)
+
+
+def rates(grid: Grid) -> dict[tuple[str, float], float]:
+    return {(method, at): 1e-3 for method in grid.methods for at in grid.at(method)}
+
+
+@pytest.mark.parametrize("mode", ["full", "quick", "smoke"])
+def test_every_mode_can_be_read(mode: str) -> None:
+    grid = load(mode)
+    assert grid.seeds >= 1
+    assert {"rigl", "dynadiag"} <= set(grid.methods)
+
+
+def test_the_full_mode_is_what_the_figures_need() -> None:
+    grid = load("full")
+    assert grid.seeds >= 5
+    assert grid.sparsities == (0.8, 0.9, 0.95, 0.99)
+    assert set(grid.steps) == {"digits-mlp", "digits-vit", "digits-mixer", "text-gpt"}
+    assert grid.search is not None
+
+
+def test_every_method_has_the_same_budget_and_the_same_search() -> None:
+    grid = replace(GRID, search=SEARCH)
+    tried: dict[tuple[str, float], list[float]] = {}
+    for run in grid.searches():
+        assert run.recipe.steps == 20
+        assert run.seed >= FIRST_SEARCH_SEED
+        tried.setdefault((run.method, run.sparsity), []).append(run.recipe.lr)
+    assert {tuple(rates) for rates in tried.values()} == {(1e-3, 1e-3, 1e-2, 1e-2)}
+    assert set(tried) == {("dense", 0.0), ("rigl", 0.9), ("static", 0.9)}
+
+
+def test_the_reported_runs_have_every_seed_once() -> None:
+    runs = list(GRID.finals("digits-mlp", rates(GRID)))
+    assert len(runs) == len(set(runs)) == 2 * (1 + 2 * 2)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    assert sum(run.method == "dense" for run in runs) == 2
+
+
+def test_a_trace_is_kept_of_the_first_seed_at_its_sparsity() -> None:
+    grid = load("quick")
+    runs = list(grid.finals("digits-mlp", rates(grid)))
+    watched = {(run.seed, run.sparsity) for run in runs if run.trace is not None}
+    assert watched == {(0, 0.9)}
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "place"), [(0.8, 0.9), (0.9, 0.9), (0.95, 0.9), (0.98, 0.99), (0.99, 0.99)]
+)
+def test_the_nearest_search_serves(sparsity: float, place: float) -> None:
+    search = Search({"digits-mlp": [1e-3]}, (0.9, 0.99), 1)
+    assert search.place(sparsity) == place
+
+
+def test_a_part_of_a_grid() -> None:
+    part = only(GRID, ["digits-mlp"], ["rigl"])
+    assert part.methods == ("rigl",)
+    with pytest.raises(GridError, match=re.escape("no method 'rgl' in this mode; it has dense")):
+        only(GRID, [], ["rgl"])
+
+
+def test_unknown_names(tmp_path: Path) -> None:
+    with pytest.raises(GridError, match="unknown mode 'fast'; known: full, quick, smoke"):
+        load("fast")
+    broken = tmp_path / "accuracy.toml"
+    broken.write_text(FILE.read_text(encoding="utf-8").replace('"srigl"', '"sriggle"'))
+    with pytest.raises(GridError, match=r"unknown method 'sriggle'; known: .*srigl"):
+        load("full", broken)
