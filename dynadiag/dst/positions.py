@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from .examples import call, evaluating
 
 
 def count_positions(model: nn.Module, names: Sequence[str], example: Any) -> list[int]:
@@ -24,12 +24,12 @@ def count_positions(model: nn.Module, names: Sequence[str], example: Any) -> lis
         ValueError: a layer sees nothing of the example.
     """
     counts = dict.fromkeys(names, 0)
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model):
         hooks = [
             _watched(model, name).register_forward_hook(_adder(counts, name)) for name in names
         ]
         try:
-            _call(model, example)
+            call(model, example)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -40,17 +40,6 @@ def count_positions(model: nn.Module, names: Sequence[str], example: Any) -> lis
                 "reaches it"
             )
     return list(counts.values())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 def _watched(model: nn.Module, name: str) -> nn.Module:
@@ -65,12 +54,3 @@ def _adder(counts: dict[str, int], name: str) -> Callable[[nn.Module, Any, Any],
         counts[name] += y.shape[:-1].numel()
 
     return add
-
-
-def _call(model: nn.Module, example: Any) -> None:
-    if isinstance(example, Mapping):
-        model(**example)
-    elif isinstance(example, tuple):
-        model(*example)
-    else:
-        model(example)

@@ -51,13 +51,13 @@ class Scheduler:
             seed: of the random topologies.
 
         Raises:
-            ValueError: total_steps is below 1, the model has no dynamic layer or layers of several
+            ValueError: total_steps is below 1, the model has no sparse layer or layers of several
                 methods, or the optimizer misses a parameter or has a Scheduler already.
         """
         if total_steps < 1:
             raise ValueError(f"total_steps is {total_steps}, but a training has at least 1 step")
         layers = dynamic_layers(model)
-        self._method = common_method(layers)
+        self._method = common_method(model, layers)
         check_optimizer(optimizer, layers)
         self.total_steps = total_steps
         self.seed = seed

@@ -7,20 +7,28 @@ from collections.abc import Mapping
 from torch import nn
 from torch.optim import Optimizer
 
+from ..nn import SparseLinear
 from ..nn.dynamic import DynamicLinear
 from .method import Method
+from .methods import Static
 
 
-def common_method(layers: Mapping[str, DynamicLinear]) -> Method:
+def common_method(model: nn.Module, layers: Mapping[str, DynamicLinear]) -> Method:
     """Return the method that rules all the layers.
 
+    Args:
+        model: with sparse layers; where none is dynamic, their topology rests.
+        layers: those that are dynamic, by name.
+
     Raises:
-        ValueError: there are no layers, one has no method, or two have different ones.
+        ValueError: the model has no sparse layer, one has no method, or two have different ones.
     """
     if not layers:
+        if any(isinstance(module, SparseLinear) for module in model.modules()):
+            return Static()
         raise ValueError(
-            "the model has no dynamic layer, so there is nothing to schedule; convert it first "
-            "with dynadiag.convert_, by a method that trains the topology"
+            "the model has no sparse layer, so there is nothing to schedule; convert it first "
+            "with dynadiag.convert_"
         )
     first = next(iter(layers))
     method = layers[first].method

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import SparseLinear
 from .block import BlockLinear
+from .butterfly import ButterflyLinear
 from .condensed import CondensedLinear
 from .csr import CSRLinear
 from .dia_ust import DiaUstLinear
@@ -15,6 +16,7 @@ from .nm import NMLinear
 
 __all__ = [
     "BlockLinear",
+    "ButterflyLinear",
     "CSRLinear",
     "CondensedLinear",
     "DiaUstLinear",

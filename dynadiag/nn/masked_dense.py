@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +40,7 @@ class MaskedDenseLinear(DynamicLinear):
             in_features, out_features, bias, sparsity=sparsity, device=device, dtype=dtype
         )
         shape = (out_features, in_features)
-        self._kept = max(1, round((1 - sparsity) * out_features * in_features))
-        self.num_active_target = self._kept
+        self.num_active_target = max(1, round((1 - sparsity) * out_features * in_features))
         self.values = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.register_buffer("mask", torch.zeros(shape, device=device, dtype=torch.bool))
         self._draw()
@@ -68,12 +66,12 @@ class MaskedDenseLinear(DynamicLinear):
     @property
     def kept(self) -> int:
         """Number of weights the mask lets through."""
-        return self._kept
+        return self.num_active_target if self.mask.is_meta else int(self.mask.sum())
 
     @property
     def nnz(self) -> int:
         """Number of weights the mask lets through."""
-        return self._kept
+        return self.kept
 
     @property
     def weight(self) -> Tensor:
@@ -128,22 +126,16 @@ class MaskedDenseLinear(DynamicLinear):
 
     def _activate(self, active: Tensor, before: Tensor) -> None:
         self.mask.copy_(active)
-        self._kept = int(active.sum())
         self._zero(self.values, ~active)
 
     def _largest(self, scores: Tensor) -> tuple[Tensor, ...]:
-        return (largest(scores, self._kept),)
+        return (largest(scores, self.num_active_target),)
 
     def _gather(self, dense: Tensor) -> Tensor:
         return dense * self.mask
 
     def _wrong_pattern(self, *buffers: Tensor) -> str | None:
         kept = int(buffers[0].sum())
-        if kept == self._kept or (self.method is not None and kept):
+        if kept == self.num_active_target or (self.method is not None and kept):
             return None  # a method may have been between two counts
-        return f"it keeps {kept} weights instead of {self._kept}"
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-        if not self.mask.is_meta:
-            self._kept = int(self.mask.sum())
+        return f"it keeps {kept} weights instead of {self.num_active_target}"

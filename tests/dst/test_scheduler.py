@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dynadiag.dst.convert import convert_
 from dynadiag.dst.groups import param_groups
 from dynadiag.dst.layers import dynamic_layers
 from dynadiag.dst.scheduler import Scheduler
@@ -234,3 +235,17 @@ def test_alpha_is_pulled_at_the_rate_of_its_own_group() -> None:
     optimizer.step()
     for layer, alpha in zip(get_diagonals(model).values(), expected, strict=True):
         torch.testing.assert_close(layer.alpha, alpha)
+
+
+@pytest.mark.parametrize("method", ["static", "pixelated_butterfly"])
+def test_a_topology_that_rests_takes_the_same_loop(method: str) -> None:
+    model = convert_(nn.Sequential(nn.Linear(32, 32), nn.ReLU()), sparsity=0.75, method=method)
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = Scheduler(model, optimizer, total_steps=2)
+    for _ in range(2):
+        model(torch.randn(4, 32)).sum().backward()
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.last_step == 2
+    with pytest.raises(RuntimeError, match="all 2 steps of this Scheduler are done"):
+        scheduler.step()

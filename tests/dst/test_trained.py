@@ -41,7 +41,7 @@ def _scheduler(change: str) -> None:
     ("change", "message"),
     [
         ("no steps", "total_steps is 0, but a training has at least 1 step"),
-        ("dense", "no dynamic layer, .* convert it first with dynadiag.convert_"),
+        ("dense", "no sparse layer, .* convert it first with dynadiag.convert_"),
         ("by hand", "layer 0 has no method; convert .* or set layer.method"),
         ("mixed", r"layer 0 is trained by RigL\(.*, but 2 by SET\(.* with one method"),
         ("missing", r"2.values is not in the optimizer \(1 such .* make the optimizer after"),

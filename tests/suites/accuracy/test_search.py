@@ -24,12 +24,11 @@ def test_candidates_are_means_over_seeds() -> None:
     found = candidates(
         [ended(run(1e-3, 0), 0.9), ended(run(1e-3, 1), 0.8), ended(run(1e-2, 0), 0.7)]
     )
-    assert found == {
-        ("digits-mlp", "rigl", 0.9): [
-            Candidate(1e-3, 0.5, pytest.approx(0.85), 2),
-            Candidate(1e-2, 0.5, 0.7, 1),
-        ]
-    }
+    ((place, (first, second)),) = found.items()
+    assert place == ("digits-mlp", "rigl", 0.9)
+    assert (first.rate, first.seeds) == (1e-3, 2)
+    assert first.accuracy == pytest.approx(0.85)
+    assert second == Candidate(1e-2, 0.5, 0.7, 1)
 
 
 def test_the_loss_decides_where_the_accuracy_ties() -> None:
