@@ -85,9 +85,10 @@ class _Suite:
         tried = candidates(self._execute(searches, f"{preset}: search"))
         found = rates(self._grid, preset, tried)
         runs = list(self._grid.finals(preset, found))
-        for seed in range(self._grid.seeds):
+        seeds = self._grid.seeds[preset]
+        for seed in range(seeds):
             batch = [run for run in runs if run.seed == seed]
-            self._execute(batch, f"{preset}: seed {seed + 1} of {self._grid.seeds}")
+            self._execute(batch, f"{preset}: seed {seed + 1} of {seeds}")
         for sparsity in self._grid.sparsities:
             self._write(preset, sparsity, runs, tried)
         self._keep_traces(runs)

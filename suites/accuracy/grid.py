@@ -74,7 +74,7 @@ class Grid:
         steps: optimizer steps by preset.
         methods: to train by.
         sparsities: to train at; dense trains at none.
-        seeds: of every method, preset and sparsity.
+        seeds: trainings of every method and sparsity, by preset.
         search: None where known learning rates are taken.
         known: learning rates by preset and method; else the preset's own is taken.
         options: of methods whose defaults do not fit models as small as these.
@@ -85,7 +85,7 @@ class Grid:
     steps: Mapping[str, int]
     methods: tuple[str, ...]
     sparsities: tuple[float, ...]
-    seeds: int
+    seeds: Mapping[str, int]
     search: Search | None = None
     known: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Grid:
             preset: its name.
             rates: learning rate by method and sparsity.
         """
-        for seed in range(self.seeds):
+        for seed in range(self.seeds[preset]):
             for sparsity in self.sparsities:
                 for method in self.methods:
                     if method != DENSE or sparsity == self.sparsities[0]:

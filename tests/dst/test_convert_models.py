@@ -17,33 +17,28 @@ from dynadiag.dst.plan import Plan, plan
 from dynadiag.dst.split import SplitLinear
 from dynadiag.nn import SparseLinear
 
+from ..torchvision_names import import_torchvision
+
 METHODS = ["dynadiag", "static", "rigl"]
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.arange(16).view(2, 8)
 
 
-@pytest.fixture(scope="module")
-def vision() -> None:
-    """torchvision, which timm and transformers import; where its binary is broken two names do."""
-    try:
-        importlib.import_module("torchvision")
-    except ImportError:
-        return  # transformers do without
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        importlib.import_module("torchvision")
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
-def timm(vision: None) -> ModuleType:
+def timm() -> ModuleType:
+    import_torchvision()
     module: ModuleType = pytest.importorskip("timm")
     return module
 
 
 @pytest.fixture(scope="module")
-def transformers(vision: None) -> ModuleType:
+def transformers() -> ModuleType:
+    import_torchvision()
     module: ModuleType = pytest.importorskip("transformers")
     return module
 

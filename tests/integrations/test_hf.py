@@ -13,6 +13,9 @@ from dynadiag.dst.groups import param_groups
 from dynadiag.dst.layers import dynamic_layers
 from dynadiag.nn import DiagonalLinear
 
+from ..torchvision_names import import_torchvision
+
+import_torchvision()
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
@@ -35,7 +38,7 @@ class Classifier(nn.Module):
 def converted() -> Classifier:
     torch.manual_seed(0)
     classifier = Classifier()
-    convert_(classifier, sparsity=0.75, exclude="head", drop=0.5, every=2)
+    convert_(classifier, sparsity=0.75, exclude="head", drop=0.5, every=2, learn_alpha=True)
     return classifier
 
 

@@ -42,7 +42,7 @@ def test_the_loss_decides_where_the_accuracy_ties() -> None:
 
 
 def test_each_sparsity_takes_the_rate_of_its_search() -> None:
-    grid = Grid("full", {"digits-mlp": 10}, ("dense", "rigl"), (0.8, 0.99), 1)
+    grid = Grid("full", {"digits-mlp": 10}, ("dense", "rigl"), (0.8, 0.99), {"digits-mlp": 1})
     searched = Grid(**{**vars(grid), "search": Search({"digits-mlp": [1e-3]}, (0.9, 0.99), 1)})
     tried = candidates([ended(run(3e-3, 0), 0.9), ended(run(1e-2, 0, 0.99), 0.9)])
     found = rates(searched, "digits-mlp", tried)
@@ -52,7 +52,7 @@ def test_each_sparsity_takes_the_rate_of_its_search() -> None:
 
 
 def test_without_a_search_known_rates_serve() -> None:
-    grid = Grid("quick", {"digits-mlp": 10}, ("rigl", "static"), (0.9,), 1)
+    grid = Grid("quick", {"digits-mlp": 10}, ("rigl", "static"), (0.9,), {"digits-mlp": 1})
     known = Grid(**{**vars(grid), "known": {"digits-mlp": {"rigl": 0.02}}})
     found = rates(known, "digits-mlp", {})
     assert found == {("rigl", 0.9): 0.02, ("static", 0.9): preset("digits-mlp").recipe.lr}
