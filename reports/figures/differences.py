@@ -122,11 +122,14 @@ def _panel(axes: Axes, shown: pd.DataFrame, names: list[str], theme: Theme) -> N
 
 
 def _limit(shown: pd.DataFrame) -> float:
-    """Half the width of a panel: what holds the methods in front, and the margin."""
-    front = shown[shown["method"].isin(methods.FRONT)]
-    ends = (front if len(front) else shown)[["rigl", "rigl_lo", "rigl_hi"]].abs()
-    values = np.append(ends.to_numpy().ravel(), 1.5 * shown["margin"].fillna(0).max())
-    return 1.12 * float(np.nanmax(values)) or 1.0
+    """Half the width of a panel: what holds the methods in front, and the margin.
+
+    A method that failed would press all others onto the line: at most four times the usual reach.
+    """
+    reach = shown[["rigl", "rigl_lo", "rigl_hi"]].abs().max(axis=1)
+    front = reach[shown["method"].isin(methods.FRONT)]
+    widest = min((front if len(front) else reach).max(), 4 * reach.median())
+    return 1.12 * float(np.nanmax([widest, 1.5 * shown["margin"].fillna(0).max()])) or 1.0
 
 
 def _mark(
