@@ -15,11 +15,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynadiag.arguments import parser
 
@@ -35,6 +35,7 @@ EXTRAS = {
 }
 # The mode of the accuracy suite that a run of these modes ends with.
 ACCURACY = {None: "quick", "quick": "quick"}
+T = TypeVar("T")
 # Passed on to the suites as they are, when given.
 SUITE_OPTIONS = ("mode", "arms", "shapes", "device", "out", "resume", "seed")
 # By pytest's exit code; 5 is "nothing to run": the run to resume was complete.
@@ -139,17 +140,12 @@ def _accuracy_of_bench(arguments: argparse.Namespace, folder: Path) -> int:
 
 def _accuracy(arguments: argparse.Namespace) -> int:
     _require("train", *(() if arguments.no_report else ("report",)))
-    from dynadiag.bench.records import RecordError
-
-    suite = _suite("accuracy")
-    folder = arguments.resume
+    chosen = {name: getattr(arguments, name) for name in ("presets", "methods", "workers")}
+    folder = arguments.resume or _explained(
+        lambda: _suite("accuracy").start(arguments.mode, arguments.out)
+    )
     try:
-        folder = folder or suite.start(arguments.mode, arguments.out)
-        code = _trained(
-            arguments.mode, folder, arguments.presets, arguments.methods, arguments.workers
-        )
-    except (RecordError, ValueError) as error:
-        raise CommandError(str(error)) from error
+        code = _trained(arguments.mode, folder, **chosen)
     except KeyboardInterrupt:
         return _interrupted(folder, "accuracy", f"--mode {arguments.mode} ")
     print(f"records: {folder}")
@@ -158,16 +154,22 @@ def _accuracy(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _trained(
-    mode: str, folder: Path, presets: str = "", methods: str = "", workers: int | None = None
-) -> int:
+def _trained(mode: str, folder: Path, **chosen: Any) -> int:
     """Train what is missing in a run; return the exit code."""
-    failures = _suite("accuracy").train(
-        mode, folder, presets=presets, methods=methods, workers=workers
-    )
+    failures = _explained(lambda: _suite("accuracy").train(mode, folder, **chosen))
     for failure in failures:
         print(failure, file=sys.stderr)
     return WRONG if failures else OK
+
+
+def _explained(work: Callable[[], T]) -> T:
+    """Do some work of a suite; what is wrong with its input or its records is one line."""
+    from dynadiag.bench.records import RecordError
+
+    try:
+        return work()
+    except (RecordError, ValueError) as error:
+        raise CommandError(str(error)) from error
 
 
 def _suites() -> Path:

@@ -294,3 +294,11 @@ def test_module_runs_as_a_program() -> None:
     assert done.returncode == 0
     names = ("env", "bench", "qualify", "report", "compare", "reference", "train")
     assert all(name in done.stdout for name in names)
+
+
+def test_accuracy_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["accuracy", "--mode", "fast", "--out", str(tmp_path)]) == 2
+    assert "unknown mode 'fast'; known: full, quick, smoke" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert cli.main(["accuracy", "--resume", str(tmp_path)]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
