@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -53,10 +54,17 @@ def candidates(
 
 
 def best(tried: Sequence[Candidate], metric: str) -> Candidate:
-    """Return the candidate that did best; where the accuracy ties, the loss decides."""
+    """Return the candidate that did best; where the accuracy ties, the loss decides.
+
+    A training that diverged has no loss, and does worse than any other.
+    """
+
+    def loss(each: Candidate) -> float:
+        return math.inf if math.isnan(each.loss) else each.loss
+
     if metric == "loss":
-        return min(tried, key=lambda each: each.loss)
-    return max(tried, key=lambda each: (each.accuracy, -each.loss))
+        return min(tried, key=loss)
+    return max(tried, key=lambda each: (each.accuracy, -loss(each)))
 
 
 def rates(grid: Grid, name: str, tried: Mapping[Place, Sequence[Candidate]]) -> Rates:

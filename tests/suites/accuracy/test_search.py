@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def test_the_loss_decides_where_the_accuracy_ties() -> None:
     ]
     assert best(tried, "accuracy").rate == 1e-2
     assert best(tried, "loss").rate == 1.0
+
+
+def test_a_rate_that_diverged_is_not_chosen() -> None:
+    tried = [Candidate(1.0, math.nan, 0.1, 1), Candidate(1e-3, 2.5, 0.1, 1)]
+    assert best(tried, "loss").rate == 1e-3
+    assert best(tried, "accuracy").rate == 1e-3
 
 
 def test_each_sparsity_takes_the_rate_of_its_search() -> None:
