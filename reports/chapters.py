@@ -142,6 +142,7 @@ def _accounts(records: Records) -> Sequence[Table]:
         training_tables.absences(records.accuracy),
         training_tables.searches(records.searches),
         training_tables.recipes(records.accuracy),
+        training_tables.freezing(records.accuracy),
     )
 
 

@@ -12,6 +12,8 @@ SUITE = "accuracy"
 BASELINES = ("rigl", "static_unstructured", "static", "dense")
 KEY = ["case_id", "arm"]
 ABOUT = ["model", "sparsity", "batch", "format", "metric", "sparsity_actual", "config"]
+# Columns that are the mean of a metric over seeds.
+MEANS = MappingProxyType({"seconds": "train_seconds", "freeze_change": "freeze_change"})
 BETTER, WORSE, OPEN = "better", "worse", "open"
 # How much worse than RigL still counts as good: points of accuracy, and a share of its loss.
 MARGIN_POINTS, MARGIN_POINTS_SPARSEST, SPARSEST, MARGIN_LOSS = 0.3, 0.5, 0.985, 0.01
@@ -73,14 +75,18 @@ def results(rows: pd.DataFrame) -> pd.DataFrame:
 
     For every baseline the columns ``rigl``, ``rigl_lo``, ``rigl_hi``, ``rigl_n``, ``rigl_p`` and
     ``rigl_verdict`` hold the paired difference to it, in the record's unit; ``margin`` is how much
-    worse than RigL still counts as good.
+    worse than RigL still counts as good. ``unfrozen`` is the value before the topology was frozen,
+    ``freeze_change`` the relative change of the output by that.
     """
     arms = rows[rows["arm"].notna()]
     judged = arms[arms["metric"].isin(list(SCORES))]
     frame = judged.groupby(KEY, sort=False)[[*ABOUT, "status", "reason"]].first()
     frame = frame.join(_numbers(judged[judged["stat"] == "mean"], "value"))
-    seconds = arms[(arms["metric"] == "train_seconds") & (arms["stat"] == "mean")]
-    frame = frame.join(_numbers(seconds, "seconds")["seconds"])
+    for name, metric in MEANS.items():
+        means = arms[(arms["metric"] == metric) & (arms["stat"] == "mean")]
+        frame = frame.join(_numbers(means, name)[name])
+    unfrozen = judged[judged["stat"] == "unfrozen"]
+    frame = frame.join(_numbers(unfrozen, "unfrozen")["unfrozen"])
     for baseline in BASELINES:
         against = arms[arms["baseline"] == baseline]
         frame = frame.join(_numbers(against[against["stat"] == "difference"], baseline))

@@ -92,6 +92,20 @@ def recipes(frame: pd.DataFrame) -> Table:
     return Table("Recipes", columns, rows)
 
 
+def freezing(frame: pd.DataFrame) -> Table:
+    """What freezing the topology did to the output of each method and to its result."""
+    known = trained.done(frame)
+    known = known[known["freeze_change"].notna() & (known["method"] != "dense")]
+    rows = []
+    for _, case in known.iterrows():
+        score = trained.SCORES[case["metric"]]
+        texts = [case["task"], methods.named(case["method"]), words.percent(case["sparsity"])]
+        texts += [score.value(case[name]) for name in ("unfrozen", "value")]
+        rows.append([Cell(text) for text in (*texts, f"{case['freeze_change']:.2g}")])
+    columns = ["task", "method", "sparsity", "before", "after", "change of the output"]
+    return Table("Freezing", columns, rows)
+
+
 def searches(frame: pd.DataFrame) -> Table:
     """Learning rates tried on the validation split and what each came to."""
     tried = frame.assign(

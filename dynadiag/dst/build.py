@@ -9,7 +9,9 @@ from .. import geometry
 from ..nn import DiagonalLinear, DynamicDiagonalLinear, MaskedDenseLinear, SparseLinear
 from .topology import random_scores, strongest
 
-STARTS = ("random", "stratified")
+STARTS = ("random", "stratified", "aligned")
+# An aligned diagonal lies within this share of its length of the start of its stratum.
+_SLACK = 1 / 4
 
 
 def random_units(shape: tuple[int, ...], count: int, generator: torch.Generator) -> Tensor:
@@ -47,14 +49,21 @@ def first_diagonals(
     """Return a mask (P,) on the CPU with `count` diagonals drawn as `start`, one of `STARTS`, says.
 
     `random` draws them uniformly. `stratified` cuts the offsets into `count` equal strata, draws
-    one in each, and turns them all by one random offset.
+    one in each, and turns them all by one random offset. `aligned` does so too where the diagonals
+    can reach every feature of the longer side, count · D >= P. Where they cannot, it leaves them
+    unturned and close to the start of their strata: two layers of the same sizes, one reading what
+    the other writes, then reach about the same features, which random windows mostly miss.
     """
     candidates = geometry.num_candidates(linear.out_features, linear.in_features)
+    length = geometry.diagonal_length(linear.out_features, linear.in_features)
     if start == "random":
         return random_units((candidates,), count, generator)
     edges = torch.arange(count + 1) * candidates // count
-    within = torch.rand(count, generator=generator) * edges.diff()
-    turn = torch.randint(candidates, (1,), generator=generator)
+    widths = edges.diff()
+    turn = int(torch.randint(candidates, (1,), generator=generator))
+    if start == "aligned" and count * length < candidates:
+        widths, turn = torch.full((count,), int(_SLACK * length)), 0
+    within = torch.rand(count, generator=generator) * widths
     mask = torch.zeros(candidates, dtype=torch.bool)
     mask[(edges[:-1] + within.long() + turn) % candidates] = True
     return mask

@@ -127,8 +127,13 @@ class _Suite:
         mine = [run for run in runs if (run.method, run.sparsity) == (method, reached)]
         finished = self._finished(mine)
         offered = tried.get((preset, method, self._grid.place(method, reached)), [])
-        failure = None if finished else "every seed failed; see the logs of the trainings"
-        return Arm(method, finished, offered, failure)
+        return Arm(method, finished, offered, None if finished else self._failure(mine))
+
+    def _failure(self, runs: Sequence[Run]) -> str:
+        """Return what went wrong in the first of some runs that all failed."""
+        names = {run.name for run in runs}
+        told = (line for line in self.failures if any(name in line for name in names))
+        return next(told, "every seed failed; see the logs of the trainings")
 
     def _keep_traces(self, runs: Sequence[Run]) -> None:
         for run in runs:

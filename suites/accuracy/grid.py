@@ -30,12 +30,12 @@ class Search:
     Attributes:
         rates: learning rates tried, by preset.
         sparsities: where; the nearest one, by the share of weights kept, serves the others.
-        seeds: trained for each.
+        seeds: trained for each, by preset.
     """
 
     rates: Mapping[str, Sequence[float]]
     sparsities: tuple[float, ...]
-    seeds: int
+    seeds: Mapping[str, int]
 
     def place(self, sparsity: float) -> float:
         """Return the searched sparsity that serves `sparsity`."""
@@ -108,7 +108,7 @@ class Grid:
                 places = sorted({self.place(method, each) for each in self.at(method)})
                 for sparsity in places:
                     for rate in self.search.rates[name]:
-                        for seed in range(self.search.seeds):
+                        for seed in range(self.search.seeds[name]):
                             yield self.run(name, method, sparsity, FIRST_SEARCH_SEED + seed, rate)
 
     def finals(self, preset: str, rates: Mapping[tuple[str, float], float]) -> Iterator[Run]:

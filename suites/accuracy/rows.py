@@ -82,7 +82,12 @@ def _results(
             yield blank_row(
                 **compared, metric="p_value", unit="1", stat="paired_t", value=found.p, n=found.n
             )
-    seconds = mean([result.seconds for _, result in arm.runs])
+    results = [result for _, result in arm.runs]
+    unfrozen = mean([result.trained[metric] for result in results])
+    yield blank_row(**about, metric=metric, unit=unit, stat="unfrozen", **_ends(unfrozen))
+    change = mean([result.change for result in results])
+    yield blank_row(**about, metric="freeze_change", unit="1", stat="mean", **_ends(change))
+    seconds = mean([result.seconds for result in results])
     yield blank_row(**about, metric="train_seconds", unit="s", stat="mean", **_ends(seconds))
 
 

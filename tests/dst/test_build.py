@@ -36,3 +36,31 @@ def test_strata_leave_no_wide_gap(seed: int) -> None:
     gaps = torch.cat([offsets.diff(), offsets[:1] + 120 - offsets[-1:]])
     assert int(gaps.max()) < 24
     assert len(gaps.unique()) > 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_layers_too_sparse_to_reach_all_features_reach_the_same_ones(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    up = first_diagonals(nn.Linear(16, 64, device="meta"), 2, "aligned", draw)
+    down = first_diagonals(nn.Linear(64, 16, device="meta"), 2, "aligned", draw)
+    shared = reached(up, 16) & reached(down, 16)
+    assert int(shared.sum()) >= 2 * 16 * 3 // 4
+
+
+def reached(mask: torch.Tensor, length: int) -> torch.Tensor:
+    """Return the features of the longer side that the diagonals of a mask (P,) reach."""
+    features = torch.zeros_like(mask)
+    for offset in mask.nonzero()[:, 0].tolist():
+        features[torch.arange(offset, offset + length) % len(mask)] = True
+    return features
+
+
+@pytest.mark.parametrize("count", [4, 9])
+def test_where_all_features_are_reached_aligned_diagonals_are_stratified(count: int) -> None:
+    linear = nn.Linear(16, 64, device="meta")
+    for seed in range(5):
+        masks = [
+            first_diagonals(linear, count, start, torch.Generator().manual_seed(seed))
+            for start in ("aligned", "stratified")
+        ]
+        assert torch.equal(*masks)

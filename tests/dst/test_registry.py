@@ -66,7 +66,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("dsb", {"block": 0}, "block is 0, but must be at least 1"),
     ("pixelated_butterfly", {"block": 0}, "block is 0, but must be at least 1"),
     ("pixelated_butterfly", {"low_rank": 1.0}, "low_rank is 1.0"),
-    ("static", {"start": "band"}, "start is 'band', but must be one of random, stratified"),
+    ("static", {"start": "band"}, "start is 'band', but must be one of random, strati"),
     ("dynadiag", {"selection": "topk"}, "must be one of hard_topk, khot, soft_topk"),
     ("dynadiag", {"temperature": 0.0}, "temperature is 0.0, but must be positive"),
     ("dynadiag", {"l1": -0.1}, "l1 is -0.1, but must be at least 0"),

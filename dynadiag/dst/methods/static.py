@@ -20,7 +20,7 @@ class Static(Method):
     """Random diagonals.
 
     Attributes:
-        start: how they are drawn, `random` or `stratified`; see `dynadiag.dst.build`.
+        start: how they are drawn, `random`, `stratified` or `aligned`; see `dynadiag.dst.build`.
     """
 
     name: ClassVar[str] = "static"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from dynadiag.dst.build import first_diagonals
+from dynadiag.dst.build import STARTS, first_diagonals
 from dynadiag.dst.methods import DynaDiag, DynaDiagPaper
 from dynadiag.dst.schedules import Cosine, Linear
 from dynadiag.nn import DynamicDiagonalLinear
@@ -45,7 +45,7 @@ def test_a_layer_starts_at_the_first_temperature() -> None:
 
 
 @pytest.mark.parametrize("selection", ["hard_topk", "khot"])
-@pytest.mark.parametrize("start", ["random", "stratified"])
+@pytest.mark.parametrize("start", STARTS)
 def test_the_first_diagonals_are_those_drawn(selection: str, start: str) -> None:
     layer = make(DynaDiag(selection=selection, start=start))
     linear = torch.nn.Linear(16, 32, device="meta")

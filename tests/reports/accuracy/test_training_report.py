@@ -55,6 +55,7 @@ def test_a_run_of_accuracy_alone_is_a_whole_page(alone: Path) -> None:
         "DynaDiag minus RigL, in nat:",
         "AMD EPYC 9B45",
         "Search for learning rates",
+        "Freezing",
         "Environment",
         "dynadiag accuracy --mode full",
         "No timing run of this report",
@@ -168,6 +169,19 @@ def test_a_search_that_serves_several_sparsities_is_told_once(make_training: Mak
     assert len(rows) == 2 * 5
     assert rows[0][2] == "90 % and 99 %"
     assert rows[0][3].startswith("0.001: validation accuracy 0.949; 0.003:")
+
+
+def test_what_freezing_did_is_told(make_training: Make) -> None:
+    kept = {"sparsities": (0.9,), "methods": ("dynadiag", "dynadiag_paper")}
+    frame = load.load(make_training(tasks=("digits-mlp",), **kept)).accuracy
+    dynadiag, paper = texts(training_tables.freezing(frame))
+
+    assert dynadiag[:3] == ["digits-mlp", "DynaDiag", "90 %"]
+    assert dynadiag[3] == dynadiag[4]
+    assert dynadiag[5] == "0"
+    before, after = (float(text.removesuffix(" %")) for text in paper[3:5])
+    assert before - after == pytest.approx(4, abs=0.11)
+    assert paper[5] == "0.4"
 
 
 @pytest.mark.parametrize(("shift", "word"), [(0.05, "better in 4"), (-0.05, "worse in 4")])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,15 @@ def test_a_mean_has_its_interval_and_every_seed_its_row() -> None:
     assert (row["n"], row["unit"], row["config"]) == (3, "1", "lr=0.003 steps=10")
     seeds = [row for row in found if row["arm"] == "dynadiag" and row["stat"] == "seed"]
     assert [(row["seed"], row["value"]) for row in seeds] == list(enumerate(ACCURACY["dynadiag"]))
+
+
+def test_what_freezing_did_is_told() -> None:
+    method = arm("rigl")
+    before, change = {"accuracy": 0.5, "loss": 0.1}, 0.25
+    frozen = [(run, replace(result, trained=before, change=change)) for run, result in method.runs]
+    found = rows(replace(method, runs=frozen))
+    assert one(found, metric="accuracy", stat="unfrozen")["value"] == pytest.approx(0.5)
+    assert one(found, metric="freeze_change")["value"] == pytest.approx(change)
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -1,0 +1,49 @@
+"""The whole suite in its smallest mode: trained, written, gone on with, and failed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynadiag.bench.records import read_run
+from suites.accuracy import command
+from suites.accuracy.grid import Grid, load
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_run_is_trained_written_and_not_repeated(tmp_path: Path) -> None:
+    folder = command.start("smoke", tmp_path)
+    assert command.train("smoke", folder, workers=1) == []
+    written = rows(folder)
+    trained = {row["arm"] for row in written if row["stat"] == "mean"}
+    assert trained == {"dense", "rigl", "dynadiag"}
+    assert read_run(folder).header["mode"] == "smoke"
+    results = sorted((folder / command.TRAINING).glob("*/result.json"))
+    before = [path.stat().st_mtime_ns for path in results]
+    assert command.train("smoke", folder, workers=1) == []
+    assert rows(folder) == written
+    assert [path.stat().st_mtime_ns for path in results] == before
+
+
+def test_a_method_that_fails_is_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(mode: str) -> Grid:
+        return replace(load(mode), options={"rigl": {"drop": 2.0}})
+
+    folder = command.start("smoke", tmp_path)
+    monkeypatch.setattr(command, "load", broken)
+    (heading, failure) = command.train("smoke", folder, workers=1)
+    assert heading == "1 of 3 runs failed:"
+    assert "drop is 2.0, but must be a share in [0, 1)" in failure
+    (row,) = [row for row in rows(folder) if row["arm"] == "rigl"]
+    assert row["status"] == "failed"
+    assert "drop is 2.0" in row["reason"]
