@@ -82,3 +82,11 @@ def test_a_step_without_gradients_shrinks_weights_alone() -> None:
     optimizer.step()
     shrunk = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
     assert shrunk == ["dense.weight", "dynamic.values", "fixed.values", "csr.values"]
+
+
+def test_on_the_cpu_the_fused_step_is_asked_for() -> None:
+    model = Network()
+    optimizer = torch.optim.AdamW(param_groups(model, 0.05))
+    assert all(group["fused"] for group in optimizer.param_groups)
+    elsewhere = param_groups(Network().to("meta"), 0.05)
+    assert not any("fused" in group for group in elsewhere)
