@@ -56,8 +56,10 @@ template <int VECS, int BATCH, typename T>
 inline void add_covering(const T* values, const int64_t* starts, const int64_t* inputs, int64_t count,
                          const float* x, int64_t x_stride, const T* bias, float* sums, int64_t stride) {
   Vec acc[BATCH][VECS];
+#pragma GCC unroll 16
   for (int n = 0; n < VECS; ++n) {
     const Vec start = bias ? load(bias + n * LANES) : Vec{};
+#pragma GCC unroll 4
     for (int b = 0; b < BATCH; ++b) acc[b][n] = start;
   }
   for (int64_t e = 0; e < count; ++e) {
@@ -71,7 +73,9 @@ inline void add_covering(const T* values, const int64_t* starts, const int64_t* 
 #pragma GCC unroll 16
       for (int n = 0; n < VECS; ++n) acc[b][n] += held[n] * load(in + b * x_stride + n * LANES);
   }
+#pragma GCC unroll 4
   for (int b = 0; b < BATCH; ++b)
+#pragma GCC unroll 16
     for (int n = 0; n < VECS; ++n) store(sums + b * stride + n * LANES, acc[b][n]);
 }
 

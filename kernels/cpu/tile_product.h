@@ -31,8 +31,11 @@ template <int NV>
 inline void accumulate(const float* panel, const int64_t* starts, const float* const* values,
                        int64_t entries, int64_t row, const float* bias, float* out) {
   constexpr int H = height(NV), WIDTH = NV * LANES;
+  // Loops over sums are unrolled: with an index left, GCC keeps them in memory beside the registers.
   Vec acc[H][NV];
+#pragma GCC unroll 12
   for (int h = 0; h < H; ++h)
+#pragma GCC unroll 7
     for (int n = 0; n < NV; ++n) acc[h][n] = bias ? Vec{} + bias[row + h] : load(out + h * WIDTH + n * LANES);
   for (int64_t e = 0; e < entries; ++e) {
     const float* x = panel + (starts[e] + row) * WIDTH;
@@ -42,7 +45,9 @@ inline void accumulate(const float* panel, const int64_t* starts, const float* c
 #pragma GCC unroll 7
       for (int n = 0; n < NV; ++n) acc[h][n] += v[h] * load(x + h * WIDTH + n * LANES);
   }
+#pragma GCC unroll 12
   for (int h = 0; h < H; ++h)
+#pragma GCC unroll 7
     for (int n = 0; n < NV; ++n) store(out + h * WIDTH + n * LANES, acc[h][n]);
 }
 
