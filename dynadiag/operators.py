@@ -34,14 +34,26 @@ _library.define(
 _library.define("dense_to_diagonal(Tensor weight, Tensor offsets) -> Tensor")
 
 
-def _backend(name: str, direction: str, operand: Tensor, k: int, m: int, n: int) -> kernels.Backend:
+def chosen_backend(
+    name: str, direction: str, operand: Tensor, k: int, m: int, n: int
+) -> kernels.Backend:
+    """Return what computes one product of a layer of K diagonals, M outputs and N inputs.
+
+    Args:
+        name: what was asked for.
+        direction: `forward`, `grad_x` or `grad_values`.
+        operand: (..., features), of the batch, device and dtype of the product.
+        k: K.
+        m: M.
+        n: N.
+    """
     batch = operand.numel() // operand.shape[-1]
     return kernels.choose(
         name, direction, operand.device.type, operand.dtype, m, n, k, batch, torch.get_num_threads()
     )
 
 
-def _is_plain(x: Tensor, values: Tensor) -> bool:
+def is_plain(x: Tensor, values: Tensor) -> bool:
     """Return whether nothing watches the operands: no tracing, no tensor subclass."""
     if torch.compiler.is_compiling() or x.is_meta:
         return False
@@ -79,15 +91,15 @@ def linear(
     """
     if forward_ad._current_level >= 0:
         _refuse_tangents(x, values, bias)
-    if _is_plain(x, values):  # saves trips through Python's dispatcher: 8 us, of a step 100 us
+    if is_plain(x, values):  # saves trips through Python's dispatcher: 8 us, of a step 100 us
         name, sizes = backend, (values.shape[0], out_features, x.shape[-1])
-        chosen = _backend(name, "forward", x, *sizes)
+        chosen = chosen_backend(name, "forward", x, *sizes)
         if not _needs_gradients(x, values, bias):
             return chosen.forward(x, values, offsets, bias, out_features, activation)
         if (
             chosen.differentiable
-            and chosen is _backend(name, "grad_x", x, *sizes)
-            and chosen is _backend(name, "grad_values", x, *sizes)
+            and chosen is chosen_backend(name, "grad_x", x, *sizes)
+            and chosen is chosen_backend(name, "grad_values", x, *sizes)
         ):
             return activate(chosen.forward(x, values, offsets, bias, out_features), activation)
     y: Tensor = torch.ops.dynadiag.diagonal_linear(x, values, offsets, bias, out_features, backend)
@@ -97,19 +109,19 @@ def linear(
 def _forward(
     x: Tensor, values: Tensor, offsets: Tensor, bias: Tensor | None, out_features: int, backend: str
 ) -> Tensor:
-    chosen = _backend(backend, "forward", x, values.shape[0], out_features, x.shape[-1])
+    chosen = chosen_backend(backend, "forward", x, values.shape[0], out_features, x.shape[-1])
     return chosen.forward(x, values, offsets, bias, out_features)
 
 
 def _grad_x(
     grad: Tensor, values: Tensor, offsets: Tensor, in_features: int, backend: str
 ) -> Tensor:
-    chosen = _backend(backend, "grad_x", grad, len(offsets), grad.shape[-1], in_features)
+    chosen = chosen_backend(backend, "grad_x", grad, len(offsets), grad.shape[-1], in_features)
     return chosen.grad_x(grad, values, offsets, in_features)
 
 
 def _grad_values(grad: Tensor, x: Tensor, offsets: Tensor, backend: str) -> Tensor:
-    chosen = _backend(backend, "grad_values", grad, len(offsets), grad.shape[-1], x.shape[-1])
+    chosen = chosen_backend(backend, "grad_values", grad, len(offsets), grad.shape[-1], x.shape[-1])
     return chosen.grad_values(grad, x, offsets)
 
 

@@ -7,14 +7,17 @@ compiled graph holds one call for both cases.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from . import khot, operators
+from .kernels.registry import DIRECTIONS
 
 _library = torch.library.Library("dynadiag", "FRAGMENT")
 _library.define(
@@ -26,6 +29,33 @@ _library.define(
     "selected_gradients(Tensor grad, Tensor x, Tensor values, Tensor rows, Tensor offsets, "
     "Tensor chosen, Tensor dense_gradient, str backend) -> (Tensor, Tensor)"
 )
+
+
+def one_operator(
+    x: Tensor, values: Tensor, alpha: Tensor, k: int, out_features: int, backend: str
+) -> Callable[..., Tensor] | None:
+    """Return the operator of a backend that ranks, multiplies and differentiates at once, or None.
+
+    Only where torch neither traces nor wraps the operands, and where one backend that has it
+    computes all three products.
+
+    Args:
+        x: (..., in_features).
+        values: (P, D).
+        alpha: (P,).
+        k: how many diagonals are computed.
+        out_features: M.
+        backend: what was asked for.
+    """
+    if not (operators.is_plain(x, values) and operators.is_plain(x, alpha)):
+        return None
+    if forward_ad._current_level >= 0:
+        return None
+    sizes = (k, out_features, x.shape[-1])
+    forward, *others = (
+        operators.chosen_backend(backend, direction, x, *sizes) for direction in DIRECTIONS
+    )
+    return forward.selected if all(other is forward for other in others) else None
 
 
 def selected_linear(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import os
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -32,6 +33,8 @@ class Backend(abc.ABC):
         dtypes: dtypes it takes.
         families: families of offsets it is made for.
         differentiable: whether its results carry their own gradients, of any order.
+        selected: the product with the diagonals that alpha ranks first, with all its gradients, as
+            one operator, or None: see `dynadiag.selected_operators`.
     """
 
     name: ClassVar[str]
@@ -39,6 +42,11 @@ class Backend(abc.ABC):
     dtypes: ClassVar[tuple[torch.dtype, ...]]
     families: ClassVar[tuple[str, ...]] = ("free",)
     differentiable: ClassVar[bool] = False
+
+    @property
+    def selected(self) -> Callable[..., Tensor] | None:
+        """None: there is no such operator."""
+        return None
 
     @abc.abstractmethod
     def unavailable(self) -> str | None:

@@ -48,7 +48,7 @@ def param_groups(
         else:
             decayed.append(parameter)
     rate = {} if alpha_lr is None else {"lr": alpha_lr}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": spared, "weight_decay": 0.0},
         {"params": alpha, "weight_decay": 0.0, **rate},

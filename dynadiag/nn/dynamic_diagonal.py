@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import functional, geometry, kernels, operators
 from ..khot import straight_through, wide
 from ..masked_operators import masked
-from ..selected_operators import selected_linear
+from ..selected_operators import one_operator, selected_linear
 from .diagonal import DiagonalLinear
 from .dynamic import DynamicLinear
 from .selection_weights import SELECTIONS, check_selection, largest_first, ranking
@@ -267,9 +267,14 @@ class DynamicDiagonalLinear(DynamicLinear):
 
     def _multiply(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         if self.selection == "hard_topk":
+            sizes = (self.out_features, self.backend)
+            operator = one_operator(x, values, self.alpha, self.reserved, *sizes)
+            if operator is not None:
+                k, heat = int(self.num_active), float(self.temperature)
+                given = (x, values, self.alpha, bias, self.dense_gradient)
+                return operator(*given, k, self.reserved, heat, self.out_features)
             offsets, chosen = largest_first(self.alpha, self.num_active, self.reserved)
             topology = (offsets, chosen, self.num_active, self.temperature, self.dense_gradient)
-            sizes = (self.out_features, self.backend)
             return selected_linear(x, values, self.alpha, bias, *topology, *sizes)
         rows = self._scaled(values).to(x.dtype)
         return operators.linear(x, rows, self._candidates, bias, self.out_features, self.backend)

@@ -53,5 +53,11 @@ class Cpu(Backend):
         sums: Tensor = torch.ops.dynadiag_cpu.grad_values.default(grad, x, offsets)
         return sums
 
+    @functools.cached_property
+    def selected(self) -> Callable[..., Tensor]:
+        """The product with the diagonals that alpha ranks first; see `selected.h`."""
+        product: Callable[..., Tensor] = torch.ops.dynadiag_cpu.selected.default
+        return product
+
 
 register(Cpu())

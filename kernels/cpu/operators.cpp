@@ -10,6 +10,7 @@
 #include "grad_values.h"
 #include "planted.h"
 #include "row_product.h"
+#include "selected.h"
 #include "stream_product.h"
 #include "tile_product.h"
 
@@ -187,14 +188,19 @@ Tensor grad_values(const Tensor& grad, const Tensor& x, const Tensor& offsets) {
 TORCH_LIBRARY(dynadiag_cpu, m) {
   m.def("multiply(Tensor x, Tensor values, Tensor offsets, Tensor? bias, int rows, bool transposed) -> Tensor");
   m.def("grad_values(Tensor grad, Tensor x, Tensor offsets) -> Tensor");
+  m.def(
+      "selected(Tensor x, Tensor values, Tensor alpha, Tensor? bias, Tensor dense_gradient, int k, int most, "
+      "float temperature, int rows) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(dynadiag_cpu, CPU, m) {
   m.impl("multiply", dynadiag::multiply);
   m.impl("grad_values", dynadiag::grad_values);
+  m.impl("selected", dynadiag::selected);
 }
 
 TORCH_LIBRARY_IMPL(dynadiag_cpu, AutogradCPU, m) {
   m.impl("multiply", dynadiag::multiply_autograd);
   m.impl("grad_values", dynadiag::grad_values_autograd);
+  m.impl("selected", dynadiag::selected_autograd);
 }

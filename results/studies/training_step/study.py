@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 import dynadiag as dd
 from dynadiag.bench.allocator import keep_freed_memory
@@ -52,8 +53,8 @@ def measure(batches: list[int], rounds: int) -> Iterator[dict[str, Any]]:
     """Yield and print one record a comparison."""
     for batch in batches:
         for fused in (False, True):
-            arms = {method: block(method, batch, fused) for method in ("dense", "dynadiag")}
-            yield compared("block", arms, rounds, batch=batch, fused_adamw=fused)
+            arms = {"dense": dense_block(batch, fused), "dynadiag": sparse_block(batch)}
+            yield compared("block", arms, rounds, batch=batch, dense_fused_adamw=fused)
         for out_features in (WIDTH, HIDDEN):
             layers = {
                 "dynamic": dd.nn.DynamicDiagonalLinear(WIDTH, out_features, sparsity=SPARSITY),
@@ -63,24 +64,38 @@ def measure(batches: list[int], rounds: int) -> Iterator[dict[str, Any]]:
             yield compared("layer", arms, rounds, batch=batch, out_features=out_features)
 
 
-def block(method: str, batch: int, fused: bool) -> Call:
-    """A training step of an MLP block."""
+def block() -> nn.Sequential:
+    """An MLP block."""
     torch.manual_seed(0)
     layers = (nn.Linear(WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, WIDTH))
-    model = nn.Sequential(nn.LayerNorm(WIDTH), *layers)
-    sparse = method != "dense"
-    if sparse:
-        dd.convert_(model, sparsity=SPARSITY, method=method)
-    optimizer = torch.optim.AdamW(dd.param_groups(model, weight_decay=0.05), fused=fused)
-    scheduler = dd.Scheduler(model, optimizer, total_steps=STEPS) if sparse else None
+    return nn.Sequential(nn.LayerNorm(WIDTH), *layers)
+
+
+def dense_block(batch: int, fused: bool) -> Call:
+    """A training step of a dense block, with torch's plain AdamW or its fused one."""
+    model = block()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05, fused=fused)
+    return steps(model, optimizer, batch, lambda: None)
+
+
+def sparse_block(batch: int) -> Call:
+    """A training step of a converted block, with the groups of `param_groups`."""
+    model = block()
+    dd.convert_(model, sparsity=SPARSITY, method="dynadiag")
+    optimizer = torch.optim.AdamW(dd.param_groups(model, weight_decay=0.05))
+    scheduler = dd.Scheduler(model, optimizer, total_steps=STEPS)
+    return steps(model, optimizer, batch, scheduler.step)
+
+
+def steps(model: nn.Module, optimizer: Optimizer, batch: int, after: Call) -> Call:
+    """A training step of any model."""
     x = torch.randn(batch, WIDTH)
 
     def step() -> None:
         model(x).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-        if scheduler is not None:
-            scheduler.step()
+        after()
 
     return step
 
