@@ -60,7 +60,7 @@ def case_rows(preset: str, sparsity: float, arms: Sequence[Arm]) -> Iterator[Row
             yield blank_row(**about, metric=metric, status="failed", reason=arm.failure)
             continue
         yield from _results(about, metric, values, arm)
-        yield from _searched(about, metric, arm.tried)
+        yield from _searched(about, arm.tried)
     yield blank_row(**case, metric="case", unit="1")
 
 
@@ -91,9 +91,10 @@ def _results(
     yield blank_row(**about, metric="train_seconds", unit="s", stat="mean", **_ends(seconds))
 
 
-def _searched(about: Mapping[str, Any], metric: str, tried: Sequence[Candidate]) -> Iterator[Row]:
+def _searched(about: Mapping[str, Any], tried: Sequence[Candidate]) -> Iterator[Row]:
     for each in tried:
-        row = {**about, "config": f"validation {metric} {getattr(each, metric):.5g}"}
+        found = f"validation loss {each.loss:.4g}, accuracy {each.accuracy:.4f}"
+        row = {**about, "config": found}
         yield blank_row(
             **row, metric="learning_rate", unit="1", stat="search", value=each.rate, n=each.seeds
         )

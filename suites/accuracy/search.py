@@ -1,4 +1,8 @@
-"""Which learning rate each method is reported with: the best on the validation split."""
+"""Which learning rate each method is reported with: the best on the validation split.
+
+The loss decides, also for tasks that report their accuracy: of 359 digits that moves in steps of
+0.3 points, and three seeds of one method differ by more than its rates do.
+"""
 
 from __future__ import annotations
 
@@ -53,18 +57,9 @@ def candidates(
     return {key: [_candidate(*each) for each in rates.items()] for key, rates in grouped.items()}
 
 
-def best(tried: Sequence[Candidate], metric: str) -> Candidate:
-    """Return the candidate that did best; where the accuracy ties, the loss decides.
-
-    A training that diverged has no loss, and does worse than any other.
-    """
-
-    def loss(each: Candidate) -> float:
-        return math.inf if math.isnan(each.loss) else each.loss
-
-    if metric == "loss":
-        return min(tried, key=loss)
-    return max(tried, key=lambda each: (each.accuracy, -loss(each)))
+def best(tried: Sequence[Candidate]) -> Candidate:
+    """Return the candidate of the least loss; one that diverged has none, and is the worst."""
+    return min(tried, key=lambda each: math.inf if math.isnan(each.loss) else each.loss)
 
 
 def rates(grid: Grid, name: str, tried: Mapping[Place, Sequence[Candidate]]) -> Rates:
@@ -77,7 +72,7 @@ def rates(grid: Grid, name: str, tried: Mapping[Place, Sequence[Candidate]]) -> 
         for sparsity in grid.at(method):
             offered = tried.get((name, method, grid.place(method, sparsity)))
             own = grid.known.get(name, {}).get(method, preset(name).recipe.lr)
-            chosen[method, sparsity] = best(offered, criterion(name)).rate if offered else own
+            chosen[method, sparsity] = best(offered).rate if offered else own
     return chosen
 
 

@@ -97,7 +97,7 @@ def test_searches_are_kept_by_rate(records: Records) -> None:
     ]
 
     assert list(own["rate"][:3]) == [1e-3, 3e-3, 1e-2]
-    assert own["found"].iloc[0].startswith("validation accuracy 0.949")
+    assert own["found"].iloc[0].startswith("validation loss 0.301")
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_a_search_that_serves_several_sparsities_is_told_once(make_training: Mak
 
     assert len(rows) == 2 * 5
     assert rows[0][2] == "90 % and 99 %"
-    assert rows[0][3].startswith("0.001: validation accuracy 0.949; 0.003:")
+    assert rows[0][3].startswith("0.001: validation loss 0.301, accuracy 0.9490; 0.003:")
 
 
 def test_what_freezing_did_is_told(make_training: Make) -> None:
