@@ -104,6 +104,10 @@ class Method(abc.ABC):
         """Do what follows an optimizer step taken with this learning rate."""
         return None
 
+    def drifts(self, layer: DynamicLinear) -> bool:
+        """Return whether a step may change what is active without an update."""
+        return False
+
     def compact(self, layer: DynamicLinear) -> nn.Module:
         """Return a layer with the same output that stores and computes only what is kept."""
         return layer.compact()

@@ -204,7 +204,8 @@ class Scheduler:
             for index, (name, layer) in enumerate(layers.items()):
                 with true_gradients(self._optimizer, layer):
                     self._update(index, name, layer)
-        self._chosen = {name: layer.active() for name, layer in layers.items() if _drifts(layer)}
+        drifting = {name: each for name, each in layers.items() if self._method.drifts(each)}
+        self._chosen = {name: layer.active() for name, layer in drifting.items()}
 
     def _update(self, index: int, name: str, layer: DynamicLinear) -> None:
         if self._method.needs_gradient and layer.values.grad is None:
@@ -252,11 +253,6 @@ class Scheduler:
         change = TopologyChange.since(before, layer, name=name, step=step, cause=cause)
         for listener in tuple(self._listeners.values()):
             listener(change)
-
-
-def _drifts(layer: DynamicLinear) -> bool:
-    """Whether training selects the units of a layer, and gives the others no gradient."""
-    return getattr(layer, "selection", None) == "hard_topk"
 
 
 def _generator(seed: int, step: int, index: int) -> torch.Generator:

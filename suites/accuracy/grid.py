@@ -29,18 +29,18 @@ class Search:
 
     Attributes:
         rates: learning rates tried, by preset.
-        sparsities: where; the nearest one, by the share of weights kept, serves the others.
+        sparsities: where, by preset; the nearest one, by the share kept, serves the others.
         seeds: trained for each, by preset.
     """
 
     rates: Mapping[str, Sequence[float]]
-    sparsities: tuple[float, ...]
+    sparsities: Mapping[str, Sequence[float]]
     seeds: Mapping[str, int]
 
-    def place(self, sparsity: float) -> float:
+    def place(self, preset: str, sparsity: float) -> float:
         """Return the searched sparsity that serves `sparsity`."""
         kept = math.log(1 - sparsity)
-        return min(self.sparsities, key=lambda each: abs(math.log(1 - each) - kept))
+        return min(self.sparsities[preset], key=lambda each: abs(math.log(1 - each) - kept))
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class Grid:
         """Return the sparsities a method is trained at."""
         return (0.0,) if method == DENSE else self.sparsities
 
-    def place(self, method: str, sparsity: float) -> float:
+    def place(self, preset: str, method: str, sparsity: float) -> float:
         """Return the sparsity whose search serves `sparsity`."""
-        return self.search.place(sparsity) if self.search and method != DENSE else sparsity
+        return self.search.place(preset, sparsity) if self.search and method != DENSE else sparsity
 
     def searches(self) -> Iterator[Run]:
         """The runs that look for learning rates."""
@@ -105,7 +105,7 @@ class Grid:
             return
         for name in self.steps:
             for method in self.methods:
-                places = sorted({self.place(method, each) for each in self.at(method)})
+                places = sorted({self.place(name, method, each) for each in self.at(method)})
                 for sparsity in places:
                     for rate in self.search.rates[name]:
                         for seed in range(self.search.seeds[name]):
@@ -164,7 +164,7 @@ def load(mode: str, file: Path = FILE) -> Grid:
         tuple(table["methods"]),
         tuple(table["sparsities"]),
         table["seeds"],
-        search and Search(search["rates"], tuple(search["sparsities"]), search["seeds"]),
+        search and Search(search["rates"], search["sparsities"], search["seeds"]),
         text.get("rates", {}),
         text.get("options", {}),
         tuple(

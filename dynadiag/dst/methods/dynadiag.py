@@ -127,6 +127,13 @@ class LearnedDiagonals(GradualMethod):
         if self.l1:
             layer.alpha.sub_(layer.alpha.clamp(-lr * self.l1, lr * self.l1))
 
+    def drifts(self, layer: DynamicLinear) -> bool:
+        """Return whether alpha or the number of diagonals moves, and the rest gets no gradient."""
+        assert isinstance(layer, DynamicDiagonalLinear)
+        counts = self.bound == "soft" or self.sparsity_schedule != "constant"
+        moves = layer.alpha.requires_grad or self.l1 > 0 or counts
+        return moves and layer.selection == "hard_topk"
+
     def _grown(self, layer: DynamicLinear, step: int, total: int) -> int:
         """Return how many candidates the update at this step leaves beyond the target."""
         if step >= self.last_update(total):

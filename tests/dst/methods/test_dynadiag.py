@@ -177,3 +177,21 @@ def test_candidates_join_a_sparsity_that_rises() -> None:
     counts = [int(done.after.sum()) for done in train(method, layer)]
     assert counts[0] > 6
     assert layer.kept == 6
+
+
+@pytest.mark.parametrize(
+    ("method", "drifts"),
+    [
+        (DynaDiag(), False),
+        (DynaDiag(learn_alpha=True), True),
+        (DynaDiag(l1=0.1), True),
+        (DynaDiag(bound="soft"), True),
+        (DynaDiag(sparsity_schedule="cosine"), True),
+        (DynaDiag(learn_alpha=True, selection="khot"), False),
+        (DynaDiagPaper(), False),
+    ],
+)
+def test_diagonals_drift_where_alpha_or_their_number_moves(
+    method: DynaDiag | DynaDiagPaper, drifts: bool
+) -> None:
+    assert method.drifts(make(method)) == drifts
