@@ -130,10 +130,11 @@ class _Suite:
         return Arm(method, finished, offered, None if finished else self._failure(mine))
 
     def _failure(self, runs: Sequence[Run]) -> str:
-        """Return what went wrong in the first of some runs that all failed."""
+        """Return what went wrong in the first of some runs that all failed, without its place."""
         names = {run.name for run in runs}
         told = (line for line in self.failures if any(name in line for name in names))
-        return next(told, "every seed failed; see the logs of the trainings")
+        line = next(told, "every seed failed; see the logs of the trainings")
+        return line.partition(" (see ")[0]
 
     def _keep_traces(self, runs: Sequence[Run]) -> None:
         for run in runs:

@@ -47,3 +47,4 @@ def test_a_method_that_fails_is_named_with_its_reason(
     (row,) = [row for row in rows(folder) if row["arm"] == "rigl"]
     assert row["status"] == "failed"
     assert "drop is 2.0" in row["reason"]
+    assert str(tmp_path) not in row["reason"]
