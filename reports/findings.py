@@ -49,7 +49,7 @@ def find(frame: pd.DataFrame) -> Findings:
 
 
 def _lead(known: pd.DataFrame) -> str:
-    seeds = words.count(trained.seeds(known), "seed")
+    seeds = trained.seeds(known)
     own = _pairs(known, OWN, RIVAL)
     if own.empty:
         return f"Over {seeds}, DynaDiag was not compared with RigL."

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from . import trained, words
+from . import trained
 
 # Accuracies that may be marked; those too close to their neighbour are not.
 TICKS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
@@ -56,5 +56,5 @@ def finish(axes: Axes, frame: pd.DataFrame) -> None:
 
 def provenance(frame: pd.DataFrame) -> str:
     """Seeds, intervals and device, for the foot of a figure."""
-    count = words.count(trained.seeds(frame), "seed")
+    count = trained.seeds(frame)
     return f"{count} · 95 % t-intervals over seeds · test split · {frame['device'].iloc[0]}"

@@ -8,6 +8,8 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from . import words
+
 SUITE = "accuracy"
 BASELINES = ("rigl", "static_unstructured", "static", "dense")
 KEY = ["case_id", "arm"]
@@ -157,7 +159,9 @@ def score(frame: pd.DataFrame) -> Score:
     return SCORES[frame["metric"].iloc[0]]
 
 
-def seeds(frame: pd.DataFrame) -> int:
-    """The most seeds any method has; 0 where there is no result."""
-    most = frame["value_n"].max()
-    return int(most) if np.isfinite(most) else 0
+def seeds(frame: pd.DataFrame) -> str:
+    """How many seeds the methods have: ``5 seeds``, or ``5 to 10 seeds`` where they differ."""
+    counts = frame["value_n"].dropna().astype(int)
+    if counts.empty or counts.min() == counts.max():
+        return words.count(0 if counts.empty else int(counts.max()), "seed")
+    return f"{counts.min()} to {counts.max()} seeds"

@@ -96,7 +96,7 @@ def figure(frame: pd.DataFrame, theme: Theme) -> Figure:
 def _note(frame: pd.DataFrame) -> str:
     kinds = [words.listing(sorted(set(frame[name].astype(str)))) for name in SPLIT]
     most = int(frame["layers"].max())
-    seeds = words.count(trained.seeds(frame), "seed")
+    seeds = trained.seeds(frame)
     return " · ".join([f"speed: {kinds[0]}", *kinds[1:], f"up to {most} layers", seeds])
 
 

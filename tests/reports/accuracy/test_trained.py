@@ -110,3 +110,10 @@ def test_scores_are_written_as_people_read_them(metric: str, value: str, gap: st
     assert score.value(0.971) == value
     assert score.signed(-0.0012) == gap
     assert score.half(np.nan, np.nan) == score.between(np.nan, np.nan) == ""
+
+
+def test_different_numbers_of_seeds_are_a_range(records: Records) -> None:
+    frame = records.accuracy
+    assert trained.seeds(frame) == "5 seeds"
+    assert trained.seeds(frame.assign(value_n=[8.0, *frame["value_n"][1:]])) == "5 to 8 seeds"
+    assert trained.seeds(frame.head(0)) == "0 seeds"
