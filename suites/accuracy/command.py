@@ -126,7 +126,7 @@ class _Suite:
         reached = 0.0 if method == DENSE else sparsity
         mine = [run for run in runs if (run.method, run.sparsity) == (method, reached)]
         finished = self._finished(mine)
-        offered = tried.get((preset, method, self._grid.place(preset, method, reached)), [])
+        offered = tried.get((preset, method, reached), [])
         return Arm(method, finished, offered, None if finished else self._failure(mine))
 
     def _failure(self, runs: Sequence[Run]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,22 +24,15 @@ class GridError(ValueError):
 
 @dataclass(frozen=True)
 class Search:
-    """The same small search for every method.
+    """The same small search for every method at every sparsity.
 
     Attributes:
         rates: learning rates tried, by preset.
-        sparsities: where, by preset; the nearest one, by the share kept, serves the others.
         seeds: trained for each, by preset.
     """
 
     rates: Mapping[str, Sequence[float]]
-    sparsities: Mapping[str, Sequence[float]]
     seeds: Mapping[str, int]
-
-    def place(self, preset: str, sparsity: float) -> float:
-        """Return the searched sparsity that serves `sparsity`."""
-        kept = math.log(1 - sparsity)
-        return min(self.sparsities[preset], key=lambda each: abs(math.log(1 - each) - kept))
 
 
 @dataclass(frozen=True)
@@ -95,18 +87,13 @@ class Grid:
         """Return the sparsities a method is trained at."""
         return (0.0,) if method == DENSE else self.sparsities
 
-    def place(self, preset: str, method: str, sparsity: float) -> float:
-        """Return the sparsity whose search serves `sparsity`."""
-        return self.search.place(preset, sparsity) if self.search and method != DENSE else sparsity
-
     def searches(self) -> Iterator[Run]:
         """The runs that look for learning rates."""
         if self.search is None:
             return
         for name in self.steps:
             for method in self.methods:
-                places = sorted({self.place(name, method, each) for each in self.at(method)})
-                for sparsity in places:
+                for sparsity in self.at(method):
                     for rate in self.search.rates[name]:
                         for seed in range(self.search.seeds[name]):
                             yield self.run(name, method, sparsity, FIRST_SEARCH_SEED + seed, rate)
@@ -164,7 +151,7 @@ def load(mode: str, file: Path = FILE) -> Grid:
         tuple(table["methods"]),
         tuple(table["sparsities"]),
         table["seeds"],
-        search and Search(search["rates"], search["sparsities"], search["seeds"]),
+        search and Search(search["rates"], search["seeds"]),
         text.get("rates", {}),
         text.get("options", {}),
         tuple(

@@ -70,7 +70,7 @@ def rates(grid: Grid, name: str, tried: Mapping[Place, Sequence[Candidate]]) -> 
     chosen: Rates = {}
     for method in grid.methods:
         for sparsity in grid.at(method):
-            offered = tried.get((name, method, grid.place(name, method, sparsity)))
+            offered = tried.get((name, method, sparsity))
             own = grid.known.get(name, {}).get(method, preset(name).recipe.lr)
             chosen[method, sparsity] = best(offered).rate if offered else own
     return chosen

@@ -49,9 +49,9 @@ def test_a_rate_that_diverged_is_not_chosen() -> None:
 
 def test_each_sparsity_takes_the_rate_of_its_search() -> None:
     grid = Grid("full", {"digits-mlp": 10}, ("dense", "rigl"), (0.8, 0.99), {"digits-mlp": 1})
-    search = Search({"digits-mlp": [1e-3]}, {"digits-mlp": [0.9, 0.99]}, {"digits-mlp": 1})
+    search = Search({"digits-mlp": [1e-3]}, {"digits-mlp": 1})
     searched = replace(grid, search=search)
-    tried = candidates([ended(run(3e-3, 0), 0.9), ended(run(1e-2, 0, 0.99), 0.9)])
+    tried = candidates([ended(run(3e-3, 0, 0.8), 0.9), ended(run(1e-2, 0, 0.99), 0.9)])
     found = rates(searched, "digits-mlp", tried)
     assert found["rigl", 0.8] == 3e-3
     assert found["rigl", 0.99] == 1e-2
