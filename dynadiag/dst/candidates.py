@@ -20,12 +20,14 @@ class Candidate:
         out_features: size of the last dimension of y.
         in_features: size of the last dimension of x.
         refusal: why it cannot be converted, or None.
+        aliases: other paths to the same module.
     """
 
     name: str
     out_features: int
     in_features: int
     refusal: str | None
+    aliases: tuple[str, ...] = ()
 
 
 def candidates(model: nn.Module) -> list[Candidate]:
@@ -36,13 +38,16 @@ def candidates(model: nn.Module) -> list[Candidate]:
     parameters of its own.
     """
     places = _places(model)
+    paths: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        paths.setdefault(module, []).append(name)
     found: list[Candidate] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
             found += _projections(name, module)
         elif isinstance(module, nn.Linear) or _is_conv1d(module):
             refusal = _refusal(name, module, places)
-            found.append(Candidate(name, *_shape(module), refusal))
+            found.append(Candidate(name, *_shape(module), refusal, tuple(paths[module][1:])))
     return found
 
 

@@ -116,6 +116,8 @@ def _collect(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what a file says of its layers, and the whole state dict."""
     library = _safetensors()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; pass the file in it that dynadiag.save wrote")
     try:
         with library.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -128,6 +130,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "read its tensors with safetensors.torch.load_file"
         )
     header = json.loads(metadata[_KEY])
+    if not {"format", "layers", "ties"} <= header.keys():
+        raise ValueError(f"{path} is damaged: its metadata lacks what dynadiag.save writes")
     if header["format"] > FORMAT:
         raise ValueError(
             f"{path} has format {header['format']}, but this dynadiag reads formats up to "

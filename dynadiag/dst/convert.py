@@ -10,7 +10,7 @@ from torch import nn
 from ..nn.dynamic import DynamicLinear
 from .candidates import as_linear, candidates
 from .method import Method
-from .plan import LayerPlan, Plan, check_dense
+from .plan import AS_DENSE, LayerPlan, Plan, check_dense
 from .plan import plan as make_plan
 from .split import SplitLinear
 from .surgery import like, replace_
@@ -24,7 +24,7 @@ def convert_(
     """Replace the layers that a plan names by sparse ones, freshly initialised, in place.
 
     Convert before the optimizer is made: its parameters are new. Device, dtype, training flag and
-    frozen parameters stay as they were.
+    frozen parameters stay as they were; hooks of a replaced layer stay with the layer.
 
     Args:
         model: the dense model that was planned for.
@@ -52,6 +52,8 @@ def convert_(
         old = model.get_submodule(row.name)
         swaps[old] = _built(old, row, plan.method, generator)
     replace_(model, swaps)
+    if plan.method.layer == "dense":
+        _mark(model, plan)
     return model
 
 
@@ -72,6 +74,18 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
         refusal = found[row.name].refusal
         if refusal is not None:
             raise ValueError(f"layer {row.name} can no longer be converted: {refusal}; plan again")
+        if next(model.get_submodule(row.name).parameters()).is_meta:
+            raise ValueError(
+                f"layer {row.name} is on the meta device, where no topology can be drawn; give the "
+                "model memory first: model.to_empty(device='cpu')"
+            )
+
+
+def _mark(model: nn.Module, plan: Plan) -> None:
+    """Say on the dense layers by which method they are trained, as dynamic ones say it."""
+    for row in plan.layers:
+        if row.skipped == AS_DENSE:
+            model.get_submodule(row.name).method = plan.method  # type: ignore[assignment]
 
 
 def _built(old: nn.Module, row: LayerPlan, method: Method, generator: torch.Generator) -> nn.Module:

@@ -3,7 +3,7 @@
 `uniform` asks the same sparsity of every layer and rounds each to its nearest unit. `erk` and
 `compute` divide one global budget, (1 - sparsity) of all weights of the layers given, in proportion
 to a share of each layer, every layer keeping one unit at least and all its weights at most; what
-they hand out is the budget up to rounding to one unit.
+they hand out is the budget up to rounding to one unit, or more where one unit each exceeds it.
 """
 
 from __future__ import annotations
@@ -70,8 +70,7 @@ def distribute(name: str, layers: Sequence[Sizes], sparsity: float) -> list[Allo
         sparsity: the share of zeros in [0, 1).
 
     Raises:
-        ValueError: unknown name, or one unit in each layer already exceeds the budget by more than
-            a unit.
+        ValueError: unknown name, or one unit in each layer is more than twice the budget.
     """
     check_distribution(name)
     if name == "uniform" or not layers:
@@ -111,13 +110,14 @@ _SHARES: dict[str, Callable[[Sizes], float]] = {"erk": _erk, "compute": _compute
 
 
 def _check_budget(layers: Sequence[Sizes], sparsity: float, budget: float) -> None:
+    """Raise ValueError where one unit each is more than what rounds to it, as in a single layer."""
     least = sum(each.step for each in layers)
-    if least - budget >= max(each.step for each in layers):
-        highest = math.floor(1e4 * (1 - least / sum(each.weights for each in layers))) / 1e4
+    if budget < least / 2:
+        highest = math.floor(1e4 * (1 - least / 2 / sum(each.weights for each in layers))) / 1e4
         raise ValueError(
-            f"sparsity {sparsity} leaves {budget:.0f} weights for {len(layers)} layers, but the "
-            f"smallest unit of each takes {least} together; ask for at most {highest:g}, or "
-            "exclude small layers"
+            f"sparsity {sparsity} leaves {budget:.3g} weights for {len(layers)} layers, but the "
+            f"smallest unit of each takes {least} together, more than twice that; ask for at most "
+            f"{highest:g}, or exclude small layers"
         )
 
 

@@ -21,7 +21,8 @@ def param_groups(
     On the CPU each group asks for the fused step of the optimizers that have one: while diagonals
     are chosen the values of all candidates are parameters, most of whose moments are zeros, and
     there AdamW's plain step took 27 of the 54 ms of a step of a 768 to 3072 to 768 block of 90 %
-    sparsity (batch 197, one AVX-512 core), the fused one 5. Optimizers without one do not look.
+    sparsity (batch 197, one AVX-512 core), the fused one 5. Optimizers without one do not
+    look; for one made with `differentiable=True`, which refuses, delete `fused` from the groups.
 
     Args:
         model: converted or not.
@@ -57,5 +58,5 @@ def param_groups(
 
 
 def _fused(parameters: list[nn.Parameter]) -> dict[str, bool]:
-    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
-    return {"fused": True} if on_cpu else {}
+    able = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters)
+    return {"fused": True} if able else {}

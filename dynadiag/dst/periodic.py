@@ -28,7 +28,8 @@ class PeriodicMethod(Method):
     drop: float = 0.3
 
     def __post_init__(self) -> None:
-        check_option("every", self.every, self.every >= 1, "at least 1 optimizer step")
+        whole = isinstance(self.every, int) and self.every >= 1
+        check_option("every", self.every, whole, "a whole number of optimizer steps, at least 1")
         check_option("until", self.until, 0 < self.until <= 1, "a share in (0, 1]")
         check_option("drop", self.drop, 0 <= self.drop < 1, "a share in [0, 1)")
 

@@ -19,6 +19,9 @@ from .registry import method as find_method
 from .split import Split, check_split, count_parts
 from .table import table
 
+# Why the method `dense` skips a layer that another would convert.
+AS_DENSE = "the method is dense"
+
 
 @dataclass(frozen=True)
 class LayerPlan:
@@ -141,8 +144,9 @@ def plan(
         sparsity: the share of zeros in [0, 1) over all converted layers together. Layers that stay
             dense are no part of the budget.
         method: name of the training method; `dynadiag.methods()` lists them.
-        distribution: `uniform`, the same sparsity everywhere; `erk`, wide layers sparser; or
-            `compute`, weights in proportion to multiplications.
+        distribution: `uniform`, the same sparsity everywhere, each layer rounded to its nearest
+            unit; `erk`, wide layers sparser; or `compute`, weights in proportion to
+            multiplications. The last two meet the budget up to one unit.
         exclude: patterns of modules to leave dense: `head` names every module of that name and
             what it holds; `blocks.*.attn` works too.
         include: patterns of modules outside of which all stays dense; None for the whole model.
@@ -164,7 +168,9 @@ def plan(
     excluded = as_patterns(exclude)
     included = None if include is None else as_patterns(include)
     found = candidates(model)
-    names = {each.name for each in found}.union(name for name, _ in model.named_modules())
+    names = {each.name for each in found}.union(
+        name for name, _ in model.named_modules(remove_duplicate=False)
+    )
     check_patterns("exclude", excluded, names)
     check_patterns("include", included or (), names)
     check_patterns("split", () if split == "auto" else split, names)
@@ -200,12 +206,13 @@ def _why_skipped(
     excluded: Collection[str],
     included: Collection[str] | None,
 ) -> str | None:
-    if any(matches(layer.name, pattern) for pattern in excluded):
+    names = (layer.name, *layer.aliases)
+    if any(matches(name, pattern) for name in names for pattern in excluded):
         return "excluded"
-    if included is not None and not any(matches(layer.name, pattern) for pattern in included):
+    if included is not None and not any(matches(n, pattern) for n in names for pattern in included):
         return "not included"
     if method.layer == "dense":
-        return "the method is dense"
+        return AS_DENSE
     return layer.refusal
 
 

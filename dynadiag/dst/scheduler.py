@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any, Self, final
 
 import torch
@@ -46,19 +47,22 @@ class Scheduler:
 
         Args:
             model: converted, wrapped (DDP, FSDP2, compiled) or not.
-            optimizer: any torch optimizer of all parameters of the dynamic layers.
+            optimizer: any torch optimizer of all trainable parameters of the sparse layers.
             total_steps: optimizer steps of the training.
             seed: of the random topologies.
 
         Raises:
-            ValueError: total_steps is below 1, the model has no sparse layer or layers of several
-                methods, or the optimizer misses a parameter or has a Scheduler already.
+            ValueError: total_steps is no number from 1 on, the model has no sparse layer or layers
+                of several methods, or the optimizer misses a parameter or has a Scheduler already.
         """
-        if total_steps < 1:
-            raise ValueError(f"total_steps is {total_steps}, but a training has at least 1 step")
+        if not isinstance(total_steps, Integral) or total_steps < 1:
+            raise ValueError(
+                f"total_steps is {total_steps!r}, but a training has a whole number of steps, at "
+                "least 1"
+            )
         layers = dynamic_layers(model)
         self._method = common_method(model, layers)
-        check_optimizer(optimizer, layers)
+        check_optimizer(optimizer, model)
         self.total_steps = total_steps
         self.seed = seed
         self._model = model
@@ -142,7 +146,7 @@ class Scheduler:
         """Go on from a saved step; model and optimizer load their own states, in any order.
 
         Raises:
-            ValueError: the state is of another method, plan or number of steps.
+            ValueError: the state is of another method, plan or number of steps; nothing is loaded.
         """
         own = self._fingerprint()
         for name in {**own, **state}:
@@ -152,7 +156,12 @@ class Scheduler:
                     f"{own.get(name)}; convert the model with the plan of the checkpoint, and make "
                     "the Scheduler with its total_steps"
                 )
-        self._step, self.seed = int(state["step"]), int(state["seed"])
+        step = int(state["step"])
+        if not 0 <= step <= self.total_steps:
+            raise ValueError(
+                f"the checkpoint says step: {step}, but this training has {self.total_steps} steps"
+            )
+        self._step, self.seed = step, int(state["seed"])
         self._stepped, self._chosen = False, None
         self._prepare(dynamic_layers(self._model))
 

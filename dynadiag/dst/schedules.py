@@ -1,7 +1,8 @@
 """How a quantity moves over a training run, as pure functions of the optimizer step.
 
 The formulas are those of the published code of arXiv 2506.11449, with steps for its epochs. Each
-starts on its first value at step 0 and ends on its last one at step total_steps - 1.
+starts on its first value at step 0; those that know their way end on their last one at step
+total_steps - 1, if the run has a step for each of their parts. Decays may not reach theirs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ class Schedule(abc.ABC):
         if step < 0:
             raise ValueError(f"step is {step}, but steps are counted from 0")
         return self._at(min(step, total_steps - 1), total_steps)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return two values that every step of every run lies between."""
+        ends = [
+            getattr(self, name) for name in ("value", "start", "peak", "end") if hasattr(self, name)
+        ]
+        return min(ends), max(ends)
 
     @abc.abstractmethod
     def _at(self, step: int, total_steps: int) -> float:

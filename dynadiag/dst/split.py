@@ -16,7 +16,7 @@ Split: TypeAlias = Literal["auto"] | Mapping[str, int]
 
 # Not `query_key_value`: GPT-NeoX and BLOOM interleave q, k and v head by head, so that thirds of
 # their outputs are no projections.
-_FUSED_QKV = ("qkv", "c_attn", "in_proj", "Wqkv")
+_FUSED_QKV = ("qkv", "to_qkv", "qkv_proj", "c_attn", "in_proj", "Wqkv")
 
 
 @final
@@ -52,6 +52,21 @@ class SplitLinear(nn.Module):
         """(out_features,), differentiable, or None."""
         biases: list[Tensor] = [part.bias for part in self._layers if part.bias is not None]
         return torch.cat(biases) if biases else None
+
+    @property
+    def nnz(self) -> int:
+        """Number of weights stored, over all parts."""
+        return sum(part.nnz for part in self._layers)
+
+    @property
+    def sparsity(self) -> float:
+        """Sparsity reached, over all parts."""
+        return 1 - self.nnz / (self.out_features * self.in_features)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights and indices of all parts."""
+        return sum(part.weight_bytes for part in self._layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x Wᵀ + b.
@@ -113,8 +128,8 @@ def check_split(split: Split) -> None:
 
 
 def _check_parts(layer: Candidate, parts: int) -> None:
-    if parts < 1 or layer.out_features % parts:
+    if not isinstance(parts, int) or parts < 1 or layer.out_features % parts:
         raise ValueError(
-            f"layer {layer.name} has {layer.out_features} outputs, which {parts} parts cannot "
+            f"layer {layer.name} has {layer.out_features} outputs, which {parts!r} parts cannot "
             "share equally; pass a divisor"
         )

@@ -31,13 +31,17 @@ def like(new: nn.Module, old: nn.Module) -> nn.Module:
     """Freeze the parameters of a layer whose counterparts are frozen, and return it.
 
     Args:
-        new: its bias follows that of `old`, all else the weight or the values of `old`.
-        old: the linear layer, dense or sparse, whose place it takes.
+        new: its biases follow those of `old`, all else the weights of `old`, frozen where all are.
+        old: the linear layer, dense, sparse or split, whose place it takes.
     """
-    frozen = {name for name, p in old.named_parameters(recurse=False) if not p.requires_grad}
+    trained: dict[bool, bool] = {}  # biases, and weights
+    for name, parameter in old.named_parameters():
+        part = name.rpartition(".")[2]
+        if part != "alpha":
+            bias = part == "bias"
+            trained[bias] = trained.get(bias, False) or parameter.requires_grad
     for name, parameter in new.named_parameters():
-        bias = name.rpartition(".")[2] == "bias"
-        if frozen & ({"bias"} if bias else {"weight", "values"}):
+        if not trained.get(name.rpartition(".")[2] == "bias", True):
             parameter.requires_grad_(False)
     return new
 

@@ -9,23 +9,26 @@ from torch.optim import Optimizer
 
 from ..nn import SparseLinear
 from ..nn.dynamic import DynamicLinear
+from .layers import modules_of
 from .method import Method
-from .methods import Static
+from .methods import Dense, Static
 
 
 def common_method(model: nn.Module, layers: Mapping[str, DynamicLinear]) -> Method:
     """Return the method that rules all the layers.
 
     Args:
-        model: with sparse layers; where none is dynamic, their topology rests.
+        model: converted; where no layer is dynamic, their topology rests.
         layers: those that are dynamic, by name.
 
     Raises:
         ValueError: the model has no sparse layer, one has no method, or two have different ones.
     """
     if not layers:
-        if any(isinstance(module, SparseLinear) for module in model.modules()):
+        if modules_of(model, SparseLinear):
             return Static()
+        if is_dense_arm(model):
+            return Dense()
         raise ValueError(
             "the model has no sparse layer, so there is nothing to schedule; convert it first "
             "with dynadiag.convert_"
@@ -46,12 +49,12 @@ def common_method(model: nn.Module, layers: Mapping[str, DynamicLinear]) -> Meth
     return method
 
 
-def check_optimizer(optimizer: Optimizer, layers: Mapping[str, DynamicLinear]) -> None:
-    """Raise ValueError unless an optimizer holds every trainable parameter of the layers."""
+def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
+    """Raise ValueError unless an optimizer holds every trainable parameter of sparse layers."""
     held = learning_rates(optimizer)
     missing = [
         f"{name}.{part}"
-        for name, layer in layers.items()
+        for name, layer in modules_of(model, SparseLinear).items()
         for part, parameter in layer.named_parameters()
         if parameter.requires_grad and parameter not in held
     ]
@@ -60,6 +63,11 @@ def check_optimizer(optimizer: Optimizer, layers: Mapping[str, DynamicLinear]) -
             f"{missing[0]} is not in the optimizer ({len(missing)} such parameters); make the "
             "optimizer after converting and wrapping the model, from dynadiag.param_groups(model)"
         )
+
+
+def is_dense_arm(model: nn.Module) -> bool:
+    """Return whether a model was converted by the method that leaves its layers dense."""
+    return any(isinstance(getattr(module, "method", None), Dense) for module in model.modules())
 
 
 def learning_rates(optimizer: Optimizer) -> dict[nn.Parameter, float]:

@@ -17,6 +17,8 @@ from .selection_weights import SELECTIONS, check_selection, largest_first, ranki
 from .sharded import assign_, full
 
 _ALPHA_DEVIATION = 0.01
+# Between the alpha of active and of inactive diagonals, relative: bfloat16 rounds to 2^-9.
+_GAP = 2.0**-6
 
 
 class DynamicDiagonalLinear(DynamicLinear):
@@ -39,6 +41,9 @@ class DynamicDiagonalLinear(DynamicLinear):
     Say how many diagonals stay by exactly one of `sparsity` and `num_diagonals`. `num_active` and
     `temperature` follow from the training step, so they are no part of the state: a `Scheduler`
     sets them anew.
+
+    Drawn and set topologies keep alpha apart by more than bfloat16 rounds, so that a cast selects
+    the same diagonals; where alpha is learned only `freeze_` makes a cast safe.
 
     Attributes:
         values: (P, D) parameter; row s is the diagonal at offset s.
@@ -127,6 +132,7 @@ class DynamicDiagonalLinear(DynamicLinear):
             nn.init.normal_(layer.alpha, std=_ALPHA_DEVIATION)
             descending = layer.alpha.sort(descending=True).values
             layer.alpha[ranking(layer.values.norm(dim=1))] = descending
+            assign_(layer.alpha, _apart(layer.alpha, layer.active()))
         return layer
 
     @property
@@ -182,6 +188,7 @@ class DynamicDiagonalLinear(DynamicLinear):
             nn.init.constant_(self.alpha, 1 / self.units)
         else:
             nn.init.normal_(self.alpha, std=_ALPHA_DEVIATION)
+            assign_(self.alpha, _apart(full(self.alpha), self.active()))
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
@@ -339,11 +346,10 @@ class DynamicDiagonalLinear(DynamicLinear):
 
 
 def _apart(alpha: Tensor, active: Tensor) -> Tensor:
-    """Return alpha with those of inactive diagonals below the rest: equal ones rank by index."""
-    own, ranks = torch.finfo(alpha.dtype), torch.finfo(torch.float32)  # ranked in float32
-    least = alpha[active].min()
-    below = least - least.abs() * max(own.eps, ranks.eps) - max(own.tiny, ranks.tiny)
-    return torch.where(~active & (alpha >= least), below, alpha)
+    """Return alpha with those of inactive diagonals below the rest, by a gap that casts keep."""
+    least = alpha.where(active, torch.inf).min()
+    below = least - least.abs() * _GAP - torch.finfo(torch.float16).tiny
+    return torch.where(active, alpha, alpha.clamp(max=below))
 
 
 def _count(

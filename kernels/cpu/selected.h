@@ -142,8 +142,8 @@ struct SelectedFunction : torch::autograd::Function<SelectedFunction> {
 
  private:
   static variable_list gradients(AutogradContext* ctx, const Tensor& grad) {
+    const auto saved = ctx->get_saved_variables();  // may run the forward again, which records itself
     const at::AutoDispatchBelowADInplaceOrView below;
-    const auto saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &alpha = saved[1], &kept = saved[3];
     const Selection selection{saved[4], saved[5]};
     const int64_t count = ctx->saved_data["count"].toInt(), rows = grad.size(-1), cols = x.size(-1);

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from dynadiag.dst.candidates import as_linear, candidates
+from dynadiag.dst.plan import plan
 
 
 class Conv1D(nn.Module):
@@ -61,7 +62,11 @@ def test_tied_weights_name_each_other() -> None:
 
 def test_a_module_held_twice_is_one_layer() -> None:
     shared = nn.Linear(4, 4)
-    assert refusals(nn.ModuleList([nn.Sequential(shared), shared])) == {"0.0": None}
+    model = nn.ModuleList([nn.Sequential(shared), shared])
+    assert refusals(model) == {"0.0": None}
+    assert candidates(model)[0].aliases == ("1",)
+    with pytest.raises(ValueError, match=r"0\.0: excluded"):
+        plan(model, sparsity=0.5, exclude="1")
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules")

@@ -294,6 +294,11 @@ def test_files_of_others(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other")
     with pytest.raises(ValueError, match=r"other was not written by dynadiag\.save.*load_file"):
         load_(net(), tmp_path / "other")
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "part", {"dynadiag": "{}"})
+    with pytest.raises(ValueError, match="part is damaged: its metadata lacks"):
+        load_(net(), tmp_path / "part")
+    with pytest.raises(ValueError, match="is a folder; pass the file"):
+        load_(net(), tmp_path)
     with pytest.raises(FileNotFoundError):
         load_(net(), tmp_path / "absent")
 

@@ -108,11 +108,6 @@ def test_what_a_layer_was_stays(method: str) -> None:
     assert {name for name in frozen if "alpha" not in name} == {"2.values"}
 
 
-def test_the_device_stays() -> None:
-    model = convert_(mlp().to("meta"), sparsity=0.75, method="static")
-    assert all(parameter.is_meta for parameter in model.parameters())
-
-
 def test_a_shared_layer_stays_shared() -> None:
     shared = nn.Linear(32, 32)
     model = convert_(
@@ -230,6 +225,15 @@ def test_a_failing_method_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(MemoryError):
         convert_(model, planned)
     assert unchanged(model, before)
+
+
+def test_a_model_without_memory_is_planned_but_not_converted() -> None:
+    model = mlp().to("meta")
+    planned = plan(model, sparsity=0.75)
+    assert planned == plan(mlp(), sparsity=0.75)
+    with pytest.raises(ValueError, match=r"layer 0 is on the meta device, .*to_empty"):
+        convert_(model, planned)
+    assert isinstance(model[0], nn.Linear)
 
 
 def test_a_plan_or_its_arguments() -> None:

@@ -88,5 +88,7 @@ def test_on_the_cpu_the_fused_step_is_asked_for() -> None:
     model = Network()
     optimizer = torch.optim.AdamW(param_groups(model, 0.05))
     assert all(group["fused"] for group in optimizer.param_groups)
+    model.register_parameter("phase", nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64)))
+    torch.optim.AdamW(param_groups(model, 0.05))
     elsewhere = param_groups(Network().to("meta"), 0.05)
     assert not any("fused" in group for group in elsewhere)

@@ -53,7 +53,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
-    ("rigl", {"every": 0}, "every is 0, but must be at least 1 optimizer step"),
+    ("rigl", {"every": 0}, "every is 0, but must be a whole number of optimizer steps"),
     ("rigl", {"until": 0.0}, r"until is 0.0, but must be a share in \(0, 1\]"),
     ("set", {"drop": 1.0}, r"drop is 1.0, but must be a share in \[0, 1\)"),
     ("rigl", {"sparsity_schedule": "cubic"}, "must be one of constant, linear, cosine"),
@@ -69,7 +69,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("static", {"start": "band"}, "start is 'band', but must be one of random, strati"),
     ("dynadiag", {"selection": "topk"}, "must be one of hard_topk, khot, soft_topk"),
     ("dynadiag", {"temperature": 0.0}, "temperature is 0.0, but must be positive"),
+    ("dynadiag", {"temperature": Cosine(5.0, 0.0)}, r"Cosine\(.*, but must be positive at every"),
     ("dynadiag", {"l1": -0.1}, "l1 is -0.1, but must be at least 0"),
+    ("dynadiag", {"l1": 0.1}, "l1 is 0.1, but must be 0 .* pass learn_alpha=True too"),
+    ("rigl", {"every": 2.5}, "every is 2.5, but must be a whole number of optimizer steps"),
     ("dynadiag", {"grow": "weight"}, "must be one of gradient, random"),
     ("dynadiag", {"temperature": {"schedule": "Cos"}}, "schedule is 'Cos', but must be one of Con"),
 ]

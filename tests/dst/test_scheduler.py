@@ -213,6 +213,16 @@ def test_a_checkpoint_of_another_training_is_refused(
     assert scheduler.state_dict() == own
 
 
+@pytest.mark.parametrize("step", [-1, TOTAL + 1])
+def test_a_step_outside_the_training_is_not_loaded(step: int) -> None:
+    model = make_model()
+    scheduler = Scheduler(model, make_optimizer(model), total_steps=TOTAL)
+    own = scheduler.state_dict()
+    with pytest.raises(ValueError, match=f"says step: {step}, but this training has {TOTAL}"):
+        scheduler.load_state_dict(own | {"step": step})
+    assert scheduler.state_dict() == own
+
+
 def test_a_checkpoint_of_other_layers_is_refused() -> None:
     model = make_model()
     saved = Scheduler(model, make_optimizer(model), total_steps=TOTAL).state_dict()

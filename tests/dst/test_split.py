@@ -6,7 +6,7 @@ from torch import nn
 
 from dynadiag.dst.candidates import Candidate
 from dynadiag.dst.split import SplitLinear, check_split, count_parts
-from dynadiag.nn import DiagonalLinear
+from dynadiag.nn import CSRLinear, DiagonalLinear
 
 
 def fused(bias: bool = True) -> SplitLinear:
@@ -43,6 +43,8 @@ def test_one_dense_layer_computes_the_same(bias: bool) -> None:
         ("h.0.attn.c_attn", 24, 3),
         ("attn.in_proj", 24, 3),
         ("Wqkv", 24, 3),
+        ("layers.0.to_qkv", 24, 3),
+        ("self_attn.qkv_proj", 24, 3),
         ("crossattention.c_attn", 16, 1),
         ("proj", 24, 1),
         ("attention.query_key_value", 24, 1),
@@ -57,9 +59,15 @@ def test_numbers_of_parts_by_pattern() -> None:
     assert count_parts(layer, {"attn.kv": 2, "blocks": 4}) == 2
     assert count_parts(layer, {"qkv": 3}) == 1
     assert count_parts(layer, {}) == 1
-    for parts in (0, 3):
+    for parts in (0, 3, 2.0):
         with pytest.raises(ValueError, match=f"16 outputs, which {parts} parts cannot"):
-            count_parts(layer, {"kv": parts})
+            count_parts(layer, {"kv": parts})  # type: ignore[dict-item]
+
+
+def test_memory_is_that_of_all_parts() -> None:
+    layer = SplitLinear([CSRLinear(8, 6, sparsity=0.5), CSRLinear(8, 6, sparsity=0.75)])
+    assert (layer.nnz, layer.sparsity) == (36, 0.625)
+    assert layer.weight_bytes == sum(part.weight_bytes for part in layer.parts)
 
 
 def test_split_is_auto_or_a_mapping() -> None:

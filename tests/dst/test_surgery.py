@@ -26,6 +26,15 @@ def test_frozen_parameters_stay_frozen() -> None:
     assert frozen == {"0.weight", "1.weight"}
 
 
+def test_a_layer_is_frozen_where_all_parts_of_the_old_one_are() -> None:
+    old = nn.Sequential(nn.Linear(2, 1), nn.Linear(2, 1))
+    old[0].weight.requires_grad_(False)
+    assert like(nn.Linear(2, 2), old).weight.requires_grad
+    old[1].weight.requires_grad_(False)
+    new = like(nn.Linear(2, 2), old)
+    assert (new.weight.requires_grad, new.bias.requires_grad) == (False, True)
+
+
 def test_a_whole_state_is_installed() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
     new = nn.Linear(2, 3, bias=False)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dynadiag.nn import DynamicDiagonalLinear
 from dynadiag.nn.selection_weights import SELECTIONS
@@ -270,6 +271,7 @@ def test_strength_scales_what_is_active(make: Maker) -> None:
 
 def test_dropped_diagonals_keep_their_values_and_swap_alpha(make: Maker) -> None:
     layer = make(20, 12)
+    layer.set_active(layer.active())  # apart by a gap from now on
     before, values, alpha = layer.active(), layer.values.detach().clone(), layer.alpha.clone()
     after = before.clone()
     goes, comes = before.nonzero()[:2, 0], (~before).nonzero()[:2, 0]
@@ -292,8 +294,36 @@ def test_a_topology_is_set_where_all_alpha_are_equal(dtype: torch.dtype) -> None
         layer.set_active(after)
         assert torch.equal(layer.active(), after)
         torch.testing.assert_close(
-            layer.alpha, torch.full_like(layer.alpha, level), rtol=2e-3, atol=1e-4
+            layer.alpha, torch.full_like(layer.alpha, level), rtol=2e-2, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("how", ["drawn", "set", "from dense"])
+def test_a_cast_selects_the_same_diagonals(dtype: torch.dtype, how: str) -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        layer = DynamicDiagonalLinear(300, 200, sparsity=0.9)
+        if how == "set":
+            layer.set_active(layer.active()[torch.randperm(300)])
+        elif how == "from dense":
+            layer = DynamicDiagonalLinear.from_linear(nn.Linear(300, 200), sparsity=0.9)
+        before = layer.active()
+        assert torch.equal(layer.to(dtype).active(), before)
+
+
+def test_activation_checkpointing_gives_the_same_gradients(make: Maker) -> None:
+    layer = make(20, 12)
+    x = torch.randn(5, 20, requires_grad=True)
+    leaves = [x, *layer.parameters()]
+    expected = torch.autograd.grad(layer(x).square().sum(), leaves)
+    y = checkpoint(layer, x, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(y.square().sum(), leaves), expected)
+
+
+def test_layers_are_made_without_memory() -> None:
+    layer = DynamicDiagonalLinear(20, 12, sparsity=0.7, device="meta")
+    assert layer.alpha.is_meta
 
 
 def test_a_topology_of_another_count_becomes_the_count() -> None:

@@ -61,9 +61,12 @@ class LearnedDiagonals(GradualMethod):
         check_choice("selection", self.selection, SELECTIONS)
         check_choice("bound", self.bound, _BOUNDS)
         check_choice("grow", self.grow, _GROWTH)
+        learned = "0 where learn_alpha is False: nothing would shrink; pass learn_alpha=True too"
         check_option("l1", self.l1, self.l1 >= 0, "at least 0")
-        if not isinstance(self.temperature, Schedule):
-            check_option("temperature", self.temperature, self.temperature > 0, "positive")
+        check_option("l1", self.l1, self.learn_alpha or self.l1 == 0, learned)
+        heat = self.temperature
+        lowest = heat.bounds()[0] if isinstance(heat, Schedule) else heat
+        check_option("temperature", heat, lowest > 0, "positive at every step")
 
     @property
     def needs_gradient(self) -> bool:
