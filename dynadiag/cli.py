@@ -141,20 +141,22 @@ def _accuracy_of_bench(arguments: argparse.Namespace, folder: Path) -> int:
 def _accuracy(arguments: argparse.Namespace) -> int:
     _require("train", *(() if arguments.no_report else ("report",)))
     chosen = {name: getattr(arguments, name) for name in ("presets", "methods", "workers")}
-    folder = arguments.resume or _explained(
-        lambda: _suite("accuracy").start(arguments.mode, arguments.out)
-    )
+    folder, part = arguments.resume, {name: chosen[name] for name in ("presets", "methods")}
+    if folder is None:
+        mode = arguments.mode or ACCURACY[None]
+        folder = _explained(lambda: _suite("accuracy").start(mode, arguments.out, **part))
     try:
         code = _trained(arguments.mode, folder, **chosen)
     except KeyboardInterrupt:
-        return _interrupted(folder, "accuracy", f"--mode {arguments.mode} ")
+        words = (f"--{name} {value} " for name, value in chosen.items() if value)
+        return _interrupted(folder, "accuracy", "".join(words))
     print(f"records: {folder}")
     if not arguments.no_report:
         print(_write_report([folder], None))
     return code
 
 
-def _trained(mode: str, folder: Path, **chosen: Any) -> int:
+def _trained(mode: str | None, folder: Path, **chosen: Any) -> int:
     """Train what is missing in a run; return the exit code."""
     failures = _explained(lambda: _suite("accuracy").train(mode, folder, **chosen))
     for failure in failures:

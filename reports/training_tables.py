@@ -106,18 +106,22 @@ def freezing(frame: pd.DataFrame) -> Table:
     return Table("Freezing", columns, rows)
 
 
+def _each(counts: pd.Series[float]) -> str:
+    return words.listing([f"{count:g}" for count in sorted(set(counts))])
+
+
 def searches(frame: pd.DataFrame) -> Table:
     """Learning rates tried on the validation split and what each came to."""
     tried = frame.assign(
         text=[_tried(*pair) for pair in zip(frame["rate"], frame["found"], strict=True)]
     )
     by = ["task", "method", "sparsity"]
-    offers = tried.groupby(by, sort=False).agg(offer=("text", "; ".join), seeds=("n", "first"))
+    offers = tried.groupby(by, sort=False).agg(offer=("text", "; ".join), seeds=("n", _each))
     served = offers.reset_index().groupby(["task", "method", "offer", "seeds"], sort=False)
     rows = []
     for (task, method, offer, seeds), part in served["sparsity"]:
         sparsities = words.listing([words.percent(s) for s in sorted(part)])
-        texts = [task, methods.named(method), sparsities, offer, f"{seeds:g}"]
+        texts = [task, methods.named(method), sparsities, offer, seeds]
         rows.append([Cell(str(text)) for text in texts])
     columns = ["task", "method", "serves sparsities", "learning rate: found", "seeds"]
     return Table("Search for learning rates", columns, rows)

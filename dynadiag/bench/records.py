@@ -137,14 +137,28 @@ class RunWriter:
         Raises:
             RecordError: if a column is missing, unknown or of the wrong type, or the write fails.
         """
-        case = [plain(row) for row in rows]
-        for row in case:
-            check_row(row, f"a row of arm {row.get('arm')!r}", extra=False)
-        text = "".join(dump(row) + "\n" for row in case)
+        case = _checked(rows)
         path = self.folder / "rows.jsonl"
         with _explained(path, "free some space and continue with --resume"):
-            append(path, text.encode())
+            append(path, _lines(case).encode())
         self._finished |= {row["case_id"] for row in case if row["metric"] == "case"}
+
+    def put(self, rows: Collection[Mapping[str, Any]]) -> None:
+        """Write the rows of one case, in the place of those it has; the same ones are left alone.
+
+        Raises:
+            RecordError: as `append`.
+        """
+        case, path = _checked(rows), self.folder / "rows.jsonl"
+        number = case[0]["case_id"]
+        if number not in self._finished:
+            return self.append(rows)
+        every = list(_read_rows(path))
+        first = next(at for at, row in enumerate(every) if row["case_id"] == number)
+        others = [row for row in every if row["case_id"] != number]
+        if [row for row in every if row["case_id"] == number] != case:
+            with _explained(path, "free some space and continue with --resume"):
+                replace(path, _lines([*others[:first], *case, *others[first:]]))
 
     def finished_cases(self) -> set[str]:
         """The ids of the cases that need not run again, whatever their status."""
@@ -220,6 +234,17 @@ def _read_header(folder: Path) -> dict[str, Any]:
         )
     check(header, HEADER, str(path))
     return header
+
+
+def _checked(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    case = [plain(row) for row in rows]
+    for row in case:
+        check_row(row, f"a row of arm {row.get('arm')!r}", extra=False)
+    return case
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(dump(row) + "\n" for row in rows)
 
 
 def _read_rows(path: Path) -> Iterator[Row]:

@@ -13,6 +13,9 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+# A spread below this share of the values is rounding: two seeds that differ by the same number of
+# digits say nothing of how far a third would be.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Estimate:
 
     Attributes:
         value: the mean.
-        lo: lower end of the interval; None with one seed.
+        lo: lower end of the interval; None with one seed, or where all are equal.
         hi: upper end.
         n: seeds.
         p: two-sided p-value of the mean being zero; None where nothing varies.
@@ -47,8 +50,10 @@ def mean(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(value, None, None, n)
     error = float(sample.std(ddof=1)) / n**0.5
+    if error <= _ROUNDING * float(np.abs(sample).max()):
+        return Estimate(value, None, None, n)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
-    p = None if error == 0 else float(2 * stats.t.sf(abs(value) / error, n - 1))
+    p = float(2 * stats.t.sf(abs(value) / error, n - 1))
     return Estimate(value, value - reach, value + reach, n, p)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 
 
@@ -20,7 +21,7 @@ def find(root: str | Path | None, folders: tuple[str, ...], names: tuple[str, ..
     """
     wanted = " or ".join(names)
     if root is None:
-        raise ValueError(f"pass root=, the folder that holds {wanted}")
+        raise ValueError(f"pass root= (on the command line --data), the folder that holds {wanted}")
     places = [Path(root) / folder for folder in folders]
     for place in places:
         for name in names:
@@ -28,10 +29,17 @@ def find(root: str | Path | None, folders: tuple[str, ...], names: tuple[str, ..
                 return place / name
     looked = ", ".join(map(str, places))
     raise FileNotFoundError(
-        f"found no {wanted} in {looked}; put the files there or pass another root="
+        f"found no {wanted} in {looked}; put the files there or pass another root= (--data)"
     )
 
 
 def read(path: Path) -> bytes:
-    """Return the content of a file, decompressed if its name ends in .gz."""
-    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    """Return the content of a file, decompressed if its name ends in .gz.
+
+    Raises:
+        ValueError: it is no whole gzip file.
+    """
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be decompressed: {error}; fetch it again") from error

@@ -37,6 +37,11 @@ def mnist(root: str | Path | None = None) -> Dataset:
 def _images(root: str | Path | None, part: str) -> tuple[Tensor, Tensor]:
     pixels = read_idx(_find(root, f"{part}-images-idx3-ubyte"))
     labels = read_idx(_find(root, f"{part}-labels-idx1-ubyte"))
+    if pixels.ndim != 3 or labels.shape != pixels.shape[:1] or labels.max() > 9:
+        raise ValueError(
+            f"the {part} files hold images {tuple(pixels.shape)} and labels {tuple(labels.shape)}, "
+            "which must be one digit an image; fetch both again"
+        )
     return pixels.unsqueeze(1), labels.long()
 
 
@@ -57,6 +62,8 @@ def read_idx(path: Path) -> Tensor:
     if len(data) < 4 or data[:3] != bytes([0, 0, _UBYTE]):
         raise ValueError(f"{path} starts with {data[:4]!r}: no idx file of bytes; fetch it again")
     start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise ValueError(f"{path} is cut off in its header; fetch it again")
     shape = np.frombuffer(data[4:start], ">u4").tolist()
     held = len(data) - start
     if held != np.prod(shape, dtype=np.int64):

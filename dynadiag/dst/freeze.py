@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from ..nn import SparseLinear
 from ..nn.dynamic import DynamicLinear
 from .blueprint import sparse_layers
-from .layers import modules_of
+from .layers import sparse_linears
 from .method import Method
 from .surgery import like, replace_
 from .trained import is_dense_arm
@@ -42,7 +41,7 @@ def compact_forms(model: nn.Module) -> dict[nn.Module, nn.Module]:
     Raises:
         ValueError: as `freeze_`.
     """
-    if not modules_of(model, SparseLinear) and not is_dense_arm(model):
+    if not sparse_linears(model) and not is_dense_arm(model):
         raise ValueError(
             "the model has no sparse layer to freeze; convert it with dynadiag.convert_ and train "
             "it first"

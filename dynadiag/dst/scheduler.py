@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from typing import Any, Self, final
 
 import torch
@@ -55,7 +54,7 @@ class Scheduler:
             ValueError: total_steps is no number from 1 on, the model has no sparse layer or layers
                 of several methods, or the optimizer misses a parameter or has a Scheduler already.
         """
-        if not isinstance(total_steps, Integral) or total_steps < 1:
+        if not isinstance(total_steps, int) or total_steps < 1:
             raise ValueError(
                 f"total_steps is {total_steps!r}, but a training has a whole number of steps, at "
                 "least 1"

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from torch import nn
 from torch.optim import Optimizer
 
-from ..nn import SparseLinear
 from ..nn.dynamic import DynamicLinear
-from .layers import modules_of
+from .layers import sparse_linears
 from .method import Method
 from .methods import Dense, Static
 
@@ -25,7 +24,7 @@ def common_method(model: nn.Module, layers: Mapping[str, DynamicLinear]) -> Meth
         ValueError: the model has no sparse layer, one has no method, or two have different ones.
     """
     if not layers:
-        if modules_of(model, SparseLinear):
+        if sparse_linears(model):
             return Static()
         if is_dense_arm(model):
             return Dense()
@@ -54,7 +53,7 @@ def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
     held = learning_rates(optimizer)
     missing = [
         f"{name}.{part}"
-        for name, layer in modules_of(model, SparseLinear).items()
+        for name, layer in sparse_linears(model).items()
         for part, parameter in layer.named_parameters()
         if parameter.requires_grad and parameter not in held
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
@@ -121,6 +122,11 @@ def _carry_out(arguments: argparse.Namespace, runs: list[Run], place: Place) -> 
             print(job.job_id)
     elif len(runs) == 1:
         _show(execute(runs[0], place))
+    elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError(
+            f"{len(runs)} runs under torchrun, whose processes share one; give one run, or leave "
+            "torchrun out: runs then go side by side, one a GPU or core"
+        )
     else:
         for result in run_all(runs, place, workers=arguments.workers):
             _show(result)

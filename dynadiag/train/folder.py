@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -13,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiag.bench.files import append, keep_lines, replace, temporary
+from dynadiag.bench.schema import dump, plain
 from dynadiag.train.run import Run
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "last.pt"
@@ -76,7 +79,7 @@ class RunFolder:
         if not path.exists():
             self.path.mkdir(parents=True, exist_ok=True)
             replace(path, json.dumps(self._config, indent=2) + "\n")
-        elif json.loads(path.read_text(encoding="utf-8")) != self._config:
+        elif _read(path) != self._config:
             raise TrainError(
                 f"{self.path} holds a run of another configuration; move it away or choose "
                 "another root"
@@ -88,7 +91,7 @@ class RunFolder:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to the metrics."""
-        append(self.path / METRICS, (json.dumps(line) + "\n").encode())
+        append(self.path / METRICS, (dump(plain(line)) + "\n").encode())
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint, which remembers how many lines of metrics there are."""
@@ -103,7 +106,10 @@ class RunFolder:
             if (self.path / METRICS).exists():
                 keep_lines(self.path / METRICS, 0)
             return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise _damaged(path, "no checkpoint of torch") from error
         keep_lines(self.path / METRICS, state.pop("lines"))
         return state
 
@@ -116,7 +122,7 @@ class RunFolder:
         """Write how the run ended, after which the checkpoint is of no use."""
         fields = dataclasses.asdict(result)
         del fields["folder"]
-        replace(self.path / RESULT, json.dumps(fields, indent=2) + "\n")
+        replace(self.path / RESULT, dump(plain(fields), indent=2) + "\n")
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -127,10 +133,31 @@ def read_result(folder: Path) -> Result:
         TrainError: if it has not ended.
     """
     try:
-        fields = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        fields = _read(folder / RESULT)
     except FileNotFoundError as error:
         raise TrainError(f"{folder} holds no finished run: no {RESULT} in it") from error
-    return Result(folder=folder, **fields)
+    try:
+        return Result(folder=folder, **{name: _with_nan(value) for name, value in fields.items()})
+    except (TypeError, AttributeError) as error:
+        raise _damaged(folder / RESULT, error) from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _with_nan(value: Any) -> Any:
+    """Return what JSON, which has no NaN, holds as null: a loss that diverged."""
+    if isinstance(value, dict):
+        return {name: _with_nan(each) for name, each in value.items()}
+    return math.nan if value is None else value
+
+
+def _damaged(path: Path, reason: object) -> TrainError:
+    return TrainError(f"{path} is damaged: {reason}; delete {path.parent} to train again")
 
 
 def _count_lines(path: Path) -> int:

@@ -210,7 +210,8 @@ class _Training:
         return result
 
     def _freezing_change(self) -> float:
-        inputs, _ = self._parts.dataset.validation.take(torch.arange(PROBE))
+        validation = self._parts.dataset.validation
+        inputs, _ = validation.take(torch.arange(min(PROBE, len(validation))))
         report = freeze_report(self._parts.model, probe=inputs.to(self._ranks.device))
         assert report.change is not None
         return report.change

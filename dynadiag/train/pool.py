@@ -29,8 +29,13 @@ def run_all(runs: Iterable[Run], place: Place, *, workers: int | None = None) ->
         workers: number of processes; by default one a GPU, or one a core.
 
     Raises:
+        ValueError: no workers are asked for.
         TrainError: at the end, if runs failed; it names their logs.
     """
+    if workers is not None and workers < 1:
+        raise ValueError(
+            f"workers is {workers}, but must be at least 1; leave it out for one a core"
+        )
     folders = {run: RunFolder(place.root, run) for run in runs}
     todo = sorted((run for run in folders if folders[run].result() is None), key=_cost)
     before = len(folders) - len(todo)

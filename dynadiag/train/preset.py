@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeGuard, get_args
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Option = bool | int | float | str | None
@@ -44,13 +45,38 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "evaluate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+            self._check(
+                name, "a whole number, at least 1", lambda value: _whole(value) and value > 0
+            )
+        self._check(
+            "warmup", "a whole number, at least 0", lambda value: _whole(value) and value >= 0
+        )
+        self._check("lr", "a positive number", lambda value: _finite(value) and value > 0)
+        for name in ("weight_decay", "final_lr"):
+            self._check(name, "a number, at least 0", lambda value: _finite(value) and value >= 0)
+        for name in ("beta2", "smoothing"):
+            self._check(name, "in [0, 1)", lambda value: _finite(value) and 0 <= value < 1)
+        positive = "a positive number, or null for none"
+        self._check("clip", positive, lambda value: value is None or (_finite(value) and value > 0))
+        precisions = get_args(Precision)
+        self._check("precision", f"one of {', '.join(precisions)}", precisions.__contains__)
         if self.batch % self.accumulate:
             raise ValueError(
                 f"a batch of {self.batch} is not divisible into {self.accumulate} micro-batches; "
                 "choose accumulate among its divisors"
             )
+
+    def _check(self, name: str, needed: str, valid: Callable[[Any], bool]) -> None:
+        if not valid(getattr(self, name)):
+            raise ValueError(f"{name} is {getattr(self, name)!r}, but must be {needed}")
+
+
+def _whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _finite(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from dynadiag.train.preset import Option, Recipe, preset
 
-# Hashable: a mapping among the values, such as a schedule, is sorted pairs too.
+# Hashable: a mapping among the values, such as a schedule, is sorted pairs too, a list a tuple.
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -59,8 +59,8 @@ class Run:
         """Return the run as JSON values, from which `from_config` makes it again."""
         return dataclasses.asdict(self) | {
             "exclude": list(self.exclude),
-            "options": _mapping(self.options),
-            "changes": _mapping(self.changes),
+            "options": _plain(self.options),
+            "changes": _plain(self.changes),
         }
 
     @classmethod
@@ -68,8 +68,8 @@ class Run:
         """Return the run that `config` describes."""
         changed = {
             "exclude": tuple(config["exclude"]),
-            "options": _sorted(config["options"]),
-            "changes": _sorted(config["changes"]),
+            "options": _frozen(config["options"]),
+            "changes": _frozen(config["changes"]),
             "recipe": Recipe(**config["recipe"]),
         }
         return cls(**{**config, **changed})
@@ -118,19 +118,24 @@ def create(
         seed=seed,
         distribution=distribution if sparse else "",
         exclude=(base.exclude if exclude is None else exclude) if sparse else (),
-        options=_sorted(options or {}) if sparse else (),
-        changes=_sorted({**base.changes_for(method), **(changes or {})}),
+        options=_frozen(options or {}) if sparse else _Pairs(),
+        changes=_frozen({**base.changes_for(method), **(changes or {})}),
         recipe=dataclasses.replace(base.recipe, **recipe),
         trace=trace if sparse else None,
     )
 
 
-def _sorted(options: Mapping[str, Any]) -> Options:
-    return tuple(
-        (name, _sorted(value) if isinstance(value, Mapping) else value)
-        for name, value in sorted(options.items())
-    )
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """A mapping that can be hashed."""
 
 
-def _mapping(options: Options) -> dict[str, Any]:
-    return {name: _mapping(value) if isinstance(value, tuple) else value for name, value in options}
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _Pairs((name, _frozen(each)) for name, each in sorted(value.items()))
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Pairs):
+        return {name: _plain(each) for name, each in value}
+    return list(map(_plain, value)) if isinstance(value, tuple) else value

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dynadiag.bench.environment import device_slug, header
-from dynadiag.bench.records import RunWriter, read_run
+from dynadiag.bench.records import RecordError, RunWriter, read_run
 from dynadiag.train.folder import TRACE, Result, RunFolder, TrainError
 from dynadiag.train.place import Place
 from dynadiag.train.pool import run_all
@@ -16,7 +16,7 @@ from dynadiag.train.run import Run
 
 from .grid import DENSE, Grid, load, only
 from .rows import Arm, case_rows
-from .search import Candidate, candidates, rates
+from .search import Candidate, candidates, finalists, rates
 from .search import Place as Searched
 
 TRAINING, TOPOLOGY = "training", "topology"
@@ -24,30 +24,30 @@ Tried = Mapping[Searched, Sequence[Candidate]]
 RUNS = Path(__file__).resolve().parents[2] / "results" / "runs"
 
 
-def start(mode: str, out: Path | None = None) -> Path:
-    """Make the folder of a new run.
+def start(mode: str, out: Path | None = None, *, presets: str = "", methods: str = "") -> Path:
+    """Make the folder of a new run, if `train` can be called with the same.
 
     Raises:
-        GridError: the mode is unknown.
+        GridError: the mode, or a name, is unknown.
         RecordError: the folder cannot be written.
     """
-    load(mode)
+    only(load(mode), _names(presets), _names(methods))
     fields = header(mode=mode)
     return RunWriter.create(out or RUNS, fields, device_slug=f"{device_slug()}-accuracy").folder
 
 
 def train(
-    mode: str,
+    mode: str | None,
     folder: Path,
     *,
     presets: str = "",
     methods: str = "",
     workers: int | None = None,
 ) -> list[str]:
-    """Train what is missing and write the rows of every case that is not yet there.
+    """Train what is missing and write the rows of every case anew that has changed.
 
     Args:
-        mode: how much to train.
+        mode: how much to train; None for the mode of the run.
         folder: of a run; trainings are kept in it, so that the same call goes on with them.
         presets: names joined by commas; empty for all of the mode.
         methods: names joined by commas; empty for all of the mode.
@@ -58,12 +58,16 @@ def train(
 
     Raises:
         GridError: a name is not in the mode.
-        RecordError: the folder is no run of this machine, or cannot be written.
+        RecordError: the folder is no run of this machine and mode, or cannot be written.
     """
-    grid = only(load(mode), _names(presets), _names(methods))
-    writer = RunWriter.resume(folder, header(mode=read_run(folder).header["mode"]))
-    suite = _Suite(grid, writer, Place(folder / TRAINING), workers)
-    for preset in grid.steps:
+    recorded = read_run(folder).header["mode"]
+    if mode not in (None, recorded):
+        raise RecordError(f"{folder} is a run of mode {recorded}, not {mode}; start a new run")
+    grid = load(recorded)
+    part = only(grid, _names(presets), _names(methods))
+    writer = RunWriter.resume(folder, header(mode=recorded))
+    suite = _Suite(grid, set(part.methods), writer, Place(folder / TRAINING), workers)
+    for preset in part.steps:
         suite.train(preset)
     return suite.failures
 
@@ -73,16 +77,23 @@ def _names(text: str) -> list[str]:
 
 
 class _Suite:
-    """One run of the suite under way."""
+    """One run of the suite under way: what it trains of the grid, and all that is trained of it."""
 
-    def __init__(self, grid: Grid, writer: RunWriter, place: Place, workers: int | None) -> None:
-        self._grid, self._writer, self._place, self._workers = grid, writer, place, workers
+    def __init__(
+        self,
+        grid: Grid,
+        methods: Collection[str],
+        writer: RunWriter,
+        place: Place,
+        workers: int | None,
+    ) -> None:
+        self._grid, self._methods, self._writer = grid, methods, writer
+        self._place, self._workers = place, workers
         self.failures: list[str] = []
 
     def train(self, preset: str) -> None:
         """Train one preset, and write its cases."""
-        searches = [run for run in self._grid.searches() if run.preset == preset]
-        tried = candidates(self._execute(searches, f"{preset}: search"))
+        tried = self._search(preset)
         found = rates(self._grid, preset, tried)
         runs = list(self._grid.finals(preset, found))
         seeds = self._grid.seeds[preset]
@@ -93,27 +104,34 @@ class _Suite:
             self._write(preset, sparsity, runs, tried)
         self._keep_traces(runs)
 
-    def _execute(self, runs: Sequence[Run], title: str) -> list[tuple[Run, Result]]:
-        if runs:
+    def _search(self, preset: str) -> Tried:
+        first = list(self._grid.searches(preset))
+        self._execute(first, f"{preset}: search")
+        best = finalists(preset, candidates(self._finished(first)))
+        second = list(self._grid.second_searches(preset, best))
+        self._execute(second, f"{preset}: search, second round")
+        return candidates(self._finished([*first, *second]))
+
+    def _execute(self, runs: Sequence[Run], title: str) -> None:
+        asked = [run for run in runs if run.method in self._methods]
+        if asked:
             print(title, file=sys.stderr)
             try:
-                run_all(runs, self._place, workers=self._workers)
+                run_all(asked, self._place, workers=self._workers)
             except TrainError as error:
                 self.failures += str(error).splitlines()
-        return self._finished(runs)
 
     def _finished(self, runs: Sequence[Run]) -> list[tuple[Run, Result]]:
         results = ((run, RunFolder(self._place.root, run).result()) for run in runs)
         return [(run, result) for run, result in results if result is not None]
 
     def _write(self, preset: str, sparsity: float, runs: Sequence[Run], tried: Tried) -> None:
-        arms = [self._arm(preset, sparsity, method, runs, tried) for method in self._grid.methods]
-        if not any(arm.runs for arm in arms):
-            return
-        rows = list(case_rows(preset, sparsity, arms))
-        if rows[-1]["case_id"] not in self._writer.finished_cases():
+        every = (self._arm(preset, sparsity, method, runs, tried) for method in self._grid.methods)
+        arms = [arm for arm in every if arm.runs or arm.method in self._methods]
+        if any(arm.runs for arm in arms):
             number = self._writer.header["run_id"]
-            self._writer.append([row | {"run_id": number} for row in rows])
+            rows = case_rows(preset, sparsity, arms)
+            self._writer.put([row | {"run_id": number} for row in rows])
 
     def _arm(
         self,

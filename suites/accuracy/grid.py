@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ class Search:
     Attributes:
         rates: learning rates tried, by preset.
         seeds: trained for each, by preset.
+        again: further seeds for the best two of them, by preset.
     """
 
     rates: Mapping[str, Sequence[float]]
     seeds: Mapping[str, int]
+    again: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,35 @@ class Grid:
         """Return the sparsities a method is trained at."""
         return (0.0,) if method == DENSE else self.sparsities
 
-    def searches(self) -> Iterator[Run]:
-        """The runs that look for learning rates."""
-        if self.search is None:
-            return
-        for name in self.steps:
+    def searches(self, preset: str) -> Iterator[Run]:
+        """The runs that look for the learning rates of a preset, in the first round."""
+        if self.search is not None:
+            rates, seeds = self.search.rates[preset], range(self.search.seeds[preset])
             for method in self.methods:
                 for sparsity in self.at(method):
-                    for rate in self.search.rates[name]:
-                        for seed in range(self.search.seeds[name]):
-                            yield self.run(name, method, sparsity, FIRST_SEARCH_SEED + seed, rate)
+                    yield from self._searched(preset, method, sparsity, rates, seeds)
+
+    def second_searches(
+        self, preset: str, best: Mapping[tuple[str, float], Sequence[float]]
+    ) -> Iterator[Run]:
+        """The runs that decide between the best learning rates of the first round.
+
+        Args:
+            preset: its name.
+            best: those rates, by method and sparsity.
+        """
+        if self.search is not None:
+            first = self.search.seeds[preset]
+            seeds = range(first, first + self.search.again[preset])
+            for (method, sparsity), rates in best.items():
+                yield from self._searched(preset, method, sparsity, rates, seeds)
+
+    def _searched(
+        self, preset: str, method: str, sparsity: float, rates: Iterable[float], seeds: range
+    ) -> Iterator[Run]:
+        for rate in rates:
+            for seed in seeds:
+                yield self.run(preset, method, sparsity, FIRST_SEARCH_SEED + seed, rate)
 
     def finals(self, preset: str, rates: Mapping[tuple[str, float], float]) -> Iterator[Run]:
         """The runs of one preset that are reported, all methods of a seed before the next seed.
@@ -151,7 +172,7 @@ def load(mode: str, file: Path = FILE) -> Grid:
         tuple(table["methods"]),
         tuple(table["sparsities"]),
         table["seeds"],
-        search and Search(search["rates"], search["seeds"]),
+        search and Search(search["rates"], search["seeds"], search["again"]),
         text.get("rates", {}),
         text.get("options", {}),
         tuple(

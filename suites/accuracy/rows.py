@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dynadiag.bench.records import Row, blank_row, case_id
@@ -51,7 +52,8 @@ class Arm:
 def case_rows(preset: str, sparsity: float, arms: Sequence[Arm]) -> Iterator[Row]:
     """Return the rows of one case, the closing one last."""
     metric = criterion(preset)
-    values = {arm.method: _by_seed(arm, metric) for arm in arms}
+    arms = [_unless_diverged(arm, metric) for arm in arms]
+    values = {arm.method: _by_seed(arm, metric) for arm in arms if arm.failure is None}
     first = next(arm.runs[0][0] for arm in arms if arm.runs)
     case = _case(first, sparsity)
     for arm in arms:
@@ -98,6 +100,14 @@ def _searched(about: Mapping[str, Any], tried: Sequence[Candidate]) -> Iterator[
         yield blank_row(
             **row, metric="learning_rate", unit="1", stat="search", value=each.rate, n=each.seeds
         )
+
+
+def _unless_diverged(arm: Arm, metric: str) -> Arm:
+    """Fail a method of which a seed has no number: a mean of the others would flatter it."""
+    lost = sum(not math.isfinite(value) for value in _by_seed(arm, metric).values())
+    if not lost:
+        return arm
+    return replace(arm, failure=f"the training diverged in {lost} of {len(arm.runs)} seeds")
 
 
 def _by_seed(arm: Arm, metric: str) -> dict[int, float]:

@@ -1,7 +1,8 @@
 """Which learning rate each method is reported with: the best on the validation split.
 
 The loss decides, also for tasks that report their accuracy: of 359 digits that moves in steps of
-0.3 points, and three seeds of one method differ by more than its rates do.
+0.3 points, and three seeds of one method differ by more than its rates do. So the best two rates of
+a few seeds are trained again with more, and the mean over all of those decides.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from .grid import Grid
 
 # Tasks reported by their loss; the others by the share of examples that are correct.
 BY_LOSS = ("text",)
-Rates = dict[tuple[str, float], float]
+# A method and a sparsity.
+Searched = tuple[str, float]
+Rates = dict[Searched, float]
 # A preset, a method and a sparsity.
 Place = tuple[str, str, float]
 
@@ -58,8 +61,23 @@ def candidates(
 
 
 def best(tried: Sequence[Candidate]) -> Candidate:
-    """Return the candidate of the least loss; one that diverged has none, and is the worst."""
-    return min(tried, key=lambda each: math.inf if math.isnan(each.loss) else each.loss)
+    """Return the candidate of the least loss among those of the most seeds, the last round."""
+    most = max(each.seeds for each in tried)
+    return ranked([each for each in tried if each.seeds == most])[0]
+
+
+def ranked(tried: Iterable[Candidate]) -> list[Candidate]:
+    """Return candidates by their loss; one that diverged has none, and comes last."""
+    return sorted(tried, key=lambda each: math.inf if math.isnan(each.loss) else each.loss)
+
+
+def finalists(name: str, tried: Mapping[Place, Sequence[Candidate]]) -> dict[Searched, list[float]]:
+    """Return the two best learning rates of a preset, by method and sparsity."""
+    return {
+        (method, sparsity): [each.rate for each in ranked(offered)[:2]]
+        for (preset, method, sparsity), offered in tried.items()
+        if preset == name
+    }
 
 
 def rates(grid: Grid, name: str, tried: Mapping[Place, Sequence[Candidate]]) -> Rates:

@@ -133,6 +133,16 @@ def test_finished_cases_are_those_with_a_closing_row(writer: RunWriter) -> None:
     assert writer.finished_cases() == {FIRST}
 
 
+def test_a_case_is_put_in_the_place_of_its_rows(writer: RunWriter) -> None:
+    for case in (FIRST, SECOND):
+        writer.put(case_rows(case))
+    before = (writer.folder / "rows.jsonl").read_bytes()
+    writer.put(case_rows(FIRST))
+    assert (writer.folder / "rows.jsonl").read_bytes() == before
+    writer.put([make_row(FIRST), *case_rows(FIRST)])
+    assert [row["case_id"] for row in read_run(writer.folder).rows] == [FIRST] * 3 + [SECOND] * 2
+
+
 def test_resume_drops_what_was_cut_short(writer: RunWriter) -> None:
     writer.append(case_rows(FIRST))
     writer.append([make_row(SECOND)])

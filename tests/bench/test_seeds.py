@@ -27,9 +27,12 @@ def test_one_seed_has_no_interval() -> None:
     assert (found.lo, found.hi, found.p, found.n) == (None, None, None, 1)
 
 
-def test_equal_runs_have_no_p_value() -> None:
-    found = difference([0.5, 0.6], [0.5, 0.6])
-    assert (found.value, found.lo, found.hi, found.p) == (0, 0, 0, None)
+@pytest.mark.parametrize("digits", [0, 1, -1])
+def test_equal_differences_have_neither_interval_nor_p_value(digits: int) -> None:
+    ours = [0.95 + digits / 359, 0.97 + digits / 359]
+    found = difference(ours, [0.95, 0.97])
+    assert found.value == pytest.approx(digits / 359)
+    assert (found.lo, found.hi, found.p, found.n) == (None, None, None, 2)
 
 
 def test_intervals_cover_as_often_as_they_say() -> None:

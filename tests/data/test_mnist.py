@@ -52,8 +52,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         data.load("mnist", tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", idx(np.zeros(9, np.uint8))[:-1]])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", idx(np.zeros(9, np.uint8))[:-1], bytes([0, 0, 8, 3, 0, 0])]
+)
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken").write_bytes(content)
     with pytest.raises(ValueError, match=r"broken .*fetch it again"):
         read_idx(tmp_path / "broken")
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    for content in (b"plain", gzip.compress(idx(np.zeros(9, np.uint8)))[:-9]):
+        (tmp_path / "broken.gz").write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"broken\.gz cannot be decompressed: .*; fetch it again"
+        ):
+            read_idx(tmp_path / "broken.gz")
+
+
+def test_files_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
+    write(tmp_path, packed=False)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(5, np.uint8)))
+    with pytest.raises(ValueError, match=r"t10k files hold images \(7, 28, 28\) and labels \(5,\)"):
+        data.load("mnist", tmp_path)

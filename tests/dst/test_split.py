@@ -65,9 +65,10 @@ def test_numbers_of_parts_by_pattern() -> None:
 
 
 def test_memory_is_that_of_all_parts() -> None:
-    layer = SplitLinear([CSRLinear(8, 6, sparsity=0.5), CSRLinear(8, 6, sparsity=0.75)])
+    parts = [CSRLinear(8, 6, sparsity=0.5), CSRLinear(8, 6, sparsity=0.75)]
+    layer = SplitLinear(parts)
     assert (layer.nnz, layer.sparsity) == (36, 0.625)
-    assert layer.weight_bytes == sum(part.weight_bytes for part in layer.parts)
+    assert layer.weight_bytes == sum(part.weight_bytes for part in parts)
 
 
 def test_split_is_auto_or_a_mapping() -> None:

@@ -142,3 +142,12 @@ def test_slurm_takes_the_settings_of_submitit(
     words = ["train", "digits-mlp", "--slurm", "timeout_min=60", "slurm_partition=gpu"]
     assert cli.main([*words, "--out", str(tmp_path)]) == 0
     assert asked == [{"timeout_min": 60, "slurm_partition": "gpu"}]
+
+
+def test_a_sweep_under_torchrun_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["train", "digits-mlp", "--seed", "0", "1", "--out", str(tmp_path)]) == 2
+    assert "2 runs under torchrun, whose processes share one; give one" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

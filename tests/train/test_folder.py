@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from dynadiag.train import create, read_result
-from dynadiag.train.folder import RunFolder, TrainError
+from dynadiag.train.folder import Result, RunFolder, TrainError
 
 
 @pytest.fixture
@@ -64,3 +65,28 @@ def test_failed_save_leaves_the_last_checkpoint(
 def test_folder_without_a_result_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"holds no finished run: no result\.json in it"):
         read_result(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"steps": 3, "colour": "red"}', "[]"])
+def test_a_damaged_result_is_named_with_its_remedy(folder: RunFolder, content: str) -> None:
+    (folder.path / "result.json").write_text(content)
+    with pytest.raises(TrainError, match=r"result\.json is damaged: .*; delete .* to train again"):
+        folder.result()
+
+
+def test_a_damaged_checkpoint_is_named_with_its_remedy(folder: RunFolder) -> None:
+    (folder.path / "last.pt").write_bytes(b"nothing of torch")
+    with pytest.raises(TrainError, match=r"last\.pt is damaged: .* to train again"):
+        folder.restore()
+
+
+def test_losses_that_diverged_are_json_and_come_back(folder: RunFolder) -> None:
+    nothing = {"loss": math.nan, "accuracy": 0.1}
+    folder.finish(Result(folder.path, 3, 1.0, 0.9, nothing, nothing, nothing, math.nan))
+    assert "NaN" not in (folder.path / "result.json").read_text()
+    found = folder.result()
+    assert found is not None
+    assert math.isnan(found.test["loss"])
+    assert math.isnan(found.change)
+    folder.log({"step": 1, "loss": math.nan})
+    assert (folder.path / "metrics.jsonl").read_text() == '{"step": 1, "loss": null}\n'

@@ -56,6 +56,12 @@ def test_failure_stops_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {run.seed for run in Crew.started} == {0, 1, 2}
 
 
+@pytest.mark.parametrize("workers", [0, -3])
+def test_a_pool_has_workers(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ValueError, match=f"workers is {workers}, but must be at least 1"):
+        run_all([tiny()], Place(tmp_path), workers=workers)
+
+
 def test_finished_runs_need_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path, device="cpu")
     done = execute(tiny(), place)

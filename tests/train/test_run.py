@@ -55,6 +55,14 @@ def test_dense_run_is_the_same_at_every_sparsity() -> None:
     assert run.sparsity == 0
 
 
+def test_lists_among_the_changes_survive_json() -> None:
+    run = create("digits-mlp", changes={"hidden": [32, 32]}, options={"start": "random"})
+    assert run.config()["changes"] == {"hidden": [32, 32]}
+    again = Run.from_config(json.loads(json.dumps(run.config())))
+    assert (again, hash(again)) == (run, hash(run))
+    assert dict(run.changes) == {"hidden": (32, 32)}
+
+
 def test_a_change_overrides_the_preset() -> None:
     run = create("mixer-cifar100", changes={"blocks": 2})
     assert dict(run.changes) == {"classes": 100, "blocks": 2}
@@ -79,7 +87,19 @@ def test_unknown_names_are_answered_with_the_known() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"steps": 0}, "steps is 0"), ({"batch": 10, "accumulate": 4}, "not divisible into 4")],
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2.5}, "steps is 2.5, but must be a whole number, at least 1"),
+        ({"evaluate": None}, "evaluate is None"),
+        ({"warmup": -1}, "warmup is -1, but must be a whole number, at least 0"),
+        ({"lr": float("inf")}, "lr is inf, but must be a positive number"),
+        ({"lr": "abc"}, "lr is 'abc'"),
+        ({"weight_decay": -1}, "weight_decay is -1, but must be a number, at least 0"),
+        ({"smoothing": 3}, r"smoothing is 3, but must be in \[0, 1\)"),
+        ({"clip": 0}, "clip is 0, but must be a positive number, or null for none"),
+        ({"precision": "int8"}, "precision is 'int8', but must be one of float32, bfloat16, float"),
+        ({"batch": 10, "accumulate": 4}, "not divisible into 4"),
+    ],
 )
 def test_impossible_recipe_is_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):

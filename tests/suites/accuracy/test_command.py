@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dynadiag.bench.records import read_run
+from dynadiag.bench.records import RecordError, read_run
 from suites.accuracy import command
-from suites.accuracy.grid import Grid, load
+from suites.accuracy.grid import Grid, GridError, load
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -48,3 +48,28 @@ def test_a_method_that_fails_is_named_with_its_reason(
     assert row["status"] == "failed"
     assert "drop is 2.0" in row["reason"]
     assert str(tmp_path) not in row["reason"]
+
+
+def test_what_is_trained_later_joins_the_rows(tmp_path: Path) -> None:
+    folder = command.start("smoke", tmp_path, methods="dense")
+    assert command.train(None, folder, methods="dense", workers=1) == []
+    assert {row["arm"] for row in rows(folder)} == {"dense", None}
+    assert command.train(None, folder, methods="rigl", workers=1) == []
+    compared = {
+        (row["arm"], row["baseline"]) for row in rows(folder) if row["stat"] == "difference"
+    }
+    assert compared == {("dense", "rigl"), ("rigl", "dense")}
+    assert len([row for row in rows(folder) if row["metric"] == "case"]) == 1
+
+
+def test_a_run_of_another_mode_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder = command.start("smoke", tmp_path)
+    with pytest.raises(RecordError, match="is a run of mode smoke, not full; start a new run"):
+        command.train("full", folder)
+    assert rows(folder) == []
+
+
+def test_a_wrong_name_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(GridError, match="no method 'rgl' in this mode"):
+        command.start("smoke", tmp_path, methods="rgl")
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import pytest
 from suites.accuracy.grid import FILE, FIRST_SEARCH_SEED, Grid, GridError, Search, load, only
 
 GRID = Grid("full", {"digits-mlp": 20}, ("dense", "rigl", "static"), (0.9, 0.99), {"digits-mlp": 2})
-SEARCH = Search({"digits-mlp": [1e-3, 1e-2]}, {"digits-mlp": 2})
+SEARCH = Search({"digits-mlp": [1e-3, 1e-2]}, {"digits-mlp": 2}, {"digits-mlp": 3})
 
 
 def rates(grid: Grid) -> dict[tuple[str, float], float]:
@@ -29,20 +29,28 @@ def test_the_full_mode_is_what_the_figures_need() -> None:
     assert grid.sparsities == (0.8, 0.9, 0.95, 0.99)
     assert set(grid.steps) == {"digits-mlp", "digits-vit", "digits-mixer", "text-gpt"}
     assert grid.search is not None
-    for part in (grid.search.rates, grid.search.seeds):
+    for part in (grid.search.rates, grid.search.seeds, grid.search.again):
         assert set(part) == set(grid.steps)
 
 
 def test_every_method_has_the_same_budget_and_the_same_search() -> None:
     grid = replace(GRID, search=SEARCH)
     tried: dict[tuple[str, float], list[float]] = {}
-    for run in grid.searches():
+    for run in grid.searches("digits-mlp"):
         assert run.recipe.steps == 20
         assert run.seed >= FIRST_SEARCH_SEED
         tried.setdefault((run.method, run.sparsity), []).append(run.recipe.lr)
     assert {tuple(rates) for rates in tried.values()} == {(1e-3, 1e-3, 1e-2, 1e-2)}
     places = {(method, at) for method in ("rigl", "static") for at in (0.9, 0.99)}
     assert set(tried) == {("dense", 0.0)} | places
+
+
+def test_the_second_round_has_other_seeds() -> None:
+    grid = replace(GRID, search=SEARCH)
+    runs = list(grid.second_searches("digits-mlp", {("rigl", 0.9): [1e-2]}))
+    assert {(run.method, run.sparsity, run.recipe.lr) for run in runs} == {("rigl", 0.9, 1e-2)}
+    assert [run.seed - FIRST_SEARCH_SEED for run in runs] == [2, 3, 4]
+    assert not list(GRID.searches("digits-mlp"))
 
 
 def test_the_reported_runs_have_every_seed_once() -> None:

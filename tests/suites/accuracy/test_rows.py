@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,15 @@ def test_the_search_is_told() -> None:
     row = one(found, metric="learning_rate")
     assert (row["value"], row["n"]) == (3e-3, 1)
     assert row["config"] == "validation loss 0.1, accuracy 0.9500"
+
+
+def test_a_method_that_diverged_in_one_seed_has_failed() -> None:
+    lost = arm("dynadiag")
+    run, result = lost.runs[1]
+    nothing = {"accuracy": math.nan, "loss": math.nan}
+    runs = [lost.runs[0], (run, replace(result, test=nothing)), lost.runs[2]]
+    found = rows(arm("rigl"), replace(lost, runs=runs))
+    row = one(found, arm="dynadiag")
+    assert (row["status"], row["value"]) == ("failed", None)
+    assert row["reason"] == "the training diverged in 1 of 3 seeds"
+    assert not [row for row in found if row["baseline"] == "dynadiag"]

@@ -10,7 +10,7 @@ from dynadiag.train.folder import Result
 from dynadiag.train.preset import preset
 from dynadiag.train.run import Run, create
 from suites.accuracy.grid import Grid, Search
-from suites.accuracy.search import Candidate, best, candidates, criterion, rates
+from suites.accuracy.search import Candidate, best, candidates, criterion, finalists, rates
 
 
 def ended(run: Run, accuracy: float, loss: float = 0.5) -> tuple[Run, Result]:
@@ -42,6 +42,17 @@ def test_the_loss_decides() -> None:
     assert best(tried).rate == 1e-2
 
 
+def test_the_last_round_decides_between_its_two() -> None:
+    tried = [
+        Candidate(1e-3, 0.3, 0.9, 2),
+        Candidate(3e-3, 0.35, 0.9, 8),
+        Candidate(1e-2, 0.34, 0.9, 8),
+    ]
+    assert best(tried).rate == 1e-2
+    found = finalists("a", {("a", "rigl", 0.9): tried, ("b", "rigl", 0.9): tried[:1]})
+    assert found == {("rigl", 0.9): [1e-3, 1e-2]}
+
+
 def test_a_rate_that_diverged_is_not_chosen() -> None:
     tried = [Candidate(1.0, math.nan, 0.1, 1), Candidate(1e-3, 2.5, 0.1, 1)]
     assert best(tried).rate == 1e-3
@@ -49,7 +60,7 @@ def test_a_rate_that_diverged_is_not_chosen() -> None:
 
 def test_each_sparsity_takes_the_rate_of_its_search() -> None:
     grid = Grid("full", {"digits-mlp": 10}, ("dense", "rigl"), (0.8, 0.99), {"digits-mlp": 1})
-    search = Search({"digits-mlp": [1e-3]}, {"digits-mlp": 1})
+    search = Search({"digits-mlp": [1e-3]}, {"digits-mlp": 1}, {"digits-mlp": 0})
     searched = replace(grid, search=search)
     tried = candidates([ended(run(3e-3, 0, 0.8), 0.9), ended(run(1e-2, 0, 0.99), 0.9)])
     found = rates(searched, "digits-mlp", tried)
