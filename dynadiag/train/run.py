@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -84,7 +84,7 @@ def create(
     distribution: str = "compute",
     exclude: tuple[str, ...] | None = None,
     options: Mapping[str, Option | Mapping[str, Option]] | None = None,
-    changes: Mapping[str, Option] | None = None,
+    changes: Mapping[str, Option | Sequence[Option]] | None = None,
     trace: str | None = None,
     **recipe: Any,
 ) -> Run:
