@@ -56,9 +56,12 @@ def build(run: Run, root: Path | None, device: torch.device) -> Parts:
         ValueError: if a name, an option or the sparsity is impossible.
     """
     chosen = preset(run.preset)
-    dataset = data.load(chosen.data, root)
+    changes = dict(run.changes)
+    # Text comes in windows that the model holds.
+    windows = {"context": changes["context"]} if "context" in changes else {}
+    dataset = data.load(chosen.data, root, **windows)
     torch.manual_seed(run.seed)
-    model = models.create(chosen.model, **dict(run.changes))
+    model = models.create(chosen.model, **changes)
     made = None if run.method == "dense" else _convert(model, run, dataset)
     model.to(device)
     optimizer = _optimizer(model, run.recipe, device)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from dynadiag.dst.registry import method as find_method
+from dynadiag.geometry import check_sparsity
 from dynadiag.train.preset import Option, Recipe, preset
 
 # Hashable: a mapping among the values, such as a schedule, is sorted pairs too, a list a tuple.
@@ -103,14 +105,20 @@ def create(
         recipe: fields of the preset's `Recipe`.
 
     Raises:
-        ValueError: if the preset or a field of the recipe is unknown.
+        ValueError: if the preset, the method, one of its options or a field of the recipe is
+            unknown, or a value impossible.
     """
     base = preset(name)
     known = [field.name for field in dataclasses.fields(Recipe)]
     for field in recipe:
         if field not in known:
             raise ValueError(f"a recipe has no {field!r}; it has {', '.join(known)}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}, but must be a whole number in [0, 2^63)")
     sparse = method != "dense"
+    if sparse:
+        check_sparsity(sparsity)
+        find_method(method, **(options or {}))
     return Run(
         preset=name,
         method=method,

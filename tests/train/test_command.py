@@ -55,7 +55,7 @@ def test_values_are_what_they_look_like() -> None:
         create("digits-mlp"),
         create("digits-mlp", "dense", seed=3),
         create("text-gpt", "rigl", sparsity=1 / 3, steps=7, lr=3e-4, clip=None, beta2=0.9),
-        create("mixer-cifar100", changes={"blocks": 2}, options={"selection": "khot", "l1": 0.1}),
+        create("mixer-cifar100", changes={"blocks": 2}, options={"learn_alpha": True, "l1": 0.1}),
         create("digits-mlp", "set", distribution="erk", trace="layers.0"),
         create("vit-b16-imagenet"),
         create("digits-mlp", options={"temperature": SCHEDULE}),

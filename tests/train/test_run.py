@@ -45,7 +45,7 @@ def test_name_is_the_same_in_every_process() -> None:
 
 @pytest.mark.parametrize("method", ["dense", "dynadiag"])
 def test_json_gives_the_run_back(method: str) -> None:
-    run = create("text-gpt", method, clip=None, options={"l1": 0.1}, changes={"dropout": 0.1})
+    run = create("text-gpt", method, clip=None, options={"drop": 0.1}, changes={"dropout": 0.1})
     assert Run.from_config(json.loads(json.dumps(run.config()))) == run
 
 
@@ -83,6 +83,21 @@ def test_unknown_names_are_answered_with_the_known() -> None:
         create("digit")
     with pytest.raises(ValueError, match=r"no 'learning_rate'; it has steps, batch, lr"):
         create("digits-mlp", learning_rate=0.1)
+    with pytest.raises(ValueError, match=r"there is no method '\.\./x'; choose from dense"):
+        create("digits-mlp", "../x")
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"sparsity": 1.5}, "sparsity"),
+        ({"seed": -1}, "seed is -1, but must be a whole number in"),
+        ({"options": {"drop": 2.0}}, "drop is 2.0, but must be a share"),
+    ],
+)
+def test_what_no_training_can_be_is_refused(given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        create("digits-mlp", **given)
 
 
 @pytest.mark.parametrize(

@@ -37,16 +37,16 @@ def test_a_method_that_fails_is_named_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(mode: str) -> Grid:
-        return replace(load(mode), options={"rigl": {"drop": 2.0}})
+        return replace(load(mode), sparsities=(0.9999,))  # no diagonal fits
 
     folder = command.start("smoke", tmp_path)
     monkeypatch.setattr(command, "load", broken)
     (heading, failure) = command.train("smoke", folder, workers=1)
     assert heading == "1 of 3 runs failed:"
-    assert "drop is 2.0, but must be a share in [0, 1)" in failure
-    (row,) = [row for row in rows(folder) if row["arm"] == "rigl"]
+    assert "sparsity 0.9999 leaves" in failure
+    (row,) = [row for row in rows(folder) if row["arm"] == "dynadiag"]
     assert row["status"] == "failed"
-    assert "drop is 2.0" in row["reason"]
+    assert "sparsity 0.9999 leaves" in row["reason"]
     assert str(tmp_path) not in row["reason"]
 
 
