@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from dynadiag.data import Tokens
+from dynadiag.data.text import Tokens
 from dynadiag.train import create
 from dynadiag.train.build import build
 
