@@ -45,23 +45,28 @@ def cifar100(root: str | Path | None = None) -> Dataset:
 
 
 def _dataset(name: str, files: list[Path], test_file: Path, key: bytes, classes: int) -> Dataset:
-    batches = [_read(path, key) for path in files]
+    batches = [_read(path, key, classes) for path in files]
     pixels = torch.cat([pixels for pixels, _ in batches])
     labels = torch.cat([labels for _, labels in batches])
     mean, std = mean_and_std(pixels)
     every = Images(pixels, labels, mean=mean, std=std, augment=crop_and_flip)
     train, validation = every.hold_out(len(labels) // 10)
-    test = Images(*_read(test_file, key), mean=mean, std=std)
+    test = Images(*_read(test_file, key, classes), mean=mean, std=std)
     return Dataset(name, train, validation, test, classes, "CIFAR batches, Python version")
 
 
-def _read(path: Path, key: bytes) -> tuple[Tensor, Tensor]:
+def _read(path: Path, key: bytes, classes: int) -> tuple[Tensor, Tensor]:
     """Return pixels (n, 3, 32, 32) uint8 and labels (n,) of a batch."""
     try:
         with path.open("rb") as file:
             batch = _Unpickler(file, encoding="bytes").load()
         pixels = torch.from_numpy(np.asarray(batch[b"data"], np.uint8)).view(-1, 3, 32, 32)
-        return pixels, torch.tensor(batch[key])
+        labels = torch.tensor(batch[key])
+        if labels.is_floating_point() or len(labels) != len(pixels):
+            raise ValueError(f"{len(labels)} labels {labels.dtype} for {len(pixels)} images")
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(f"a label is outside the {classes} classes")
+        return pixels, labels
     except Exception as error:  # a damaged pickle raises almost anything
         raise ValueError(f"{path} is no batch of CIFAR ({error}); fetch it again") from error
 

@@ -14,7 +14,9 @@ from dynadiag import data
 def write(path: Path, key: bytes, count: int = 20) -> None:
     path.parent.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3072), dtype=np.uint8)
-    path.write_bytes(pickle.dumps({b"data": pixels, key: list(range(count))}, protocol=4))
+    path.write_bytes(
+        pickle.dumps({b"data": pixels, key: [i % 10 for i in range(count)]}, protocol=4)
+    )
 
 
 @pytest.fixture(params=[".", "cifar-10-batches-py"])
@@ -28,7 +30,7 @@ def test_cifar10_is_read(ten: Path) -> None:
     cifar = data.load("cifar10", ten)
     assert [len(s) for s in (cifar.train, cifar.validation, cifar.test)] == [90, 10, 20]
     x, y = next(cifar.test.batches(99))
-    assert (x.shape, y.tolist()) == ((20, 3, 32, 32), list(range(20)))
+    assert (x.shape, y.tolist()) == ((20, 3, 32, 32), 2 * list(range(10)))
 
 
 def test_a_row_of_the_file_is_one_colour_after_the_other(tmp_path: Path) -> None:
@@ -68,6 +70,9 @@ class Malicious:
         b"<html>",
         pickle.dumps({}),
         pickle.dumps({b"data": [1], b"labels": [1]}),
+        pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, protocol=4),
+        pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [10]}, protocol=4),
+        pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [1.5]}, protocol=4),
         pickle.dumps(Malicious()),
     ],
 )
