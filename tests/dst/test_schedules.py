@@ -84,6 +84,24 @@ def test_more_cycles_than_steps_still_give_values_in_range(cycles: int, total: i
     assert all(0 <= value <= 1 for value in _run(Cyclic(1.0, 0.0, cycles), total))
 
 
+@given(levels, levels, levels, totals, st.integers(0, 20))
+def test_every_value_lies_within_the_bounds(
+    start: float, peak: float, end: float, total: int, warmup: int
+) -> None:
+    high, low = max(start, end), min(start, end)
+    schedules = [
+        Constant(start),
+        Cyclic(start, end, 2),
+        Exponential(high, low, 0.9),
+        Step(high, low, 0.5, 3),
+        WarmupCosine(start, peak, end, warmup),
+    ]
+    for schedule in schedules:
+        least, most = schedule.bounds()
+        slack = 1e-12 * most
+        assert all(least - slack <= value <= most + slack for value in _run(schedule, total))
+
+
 def test_a_run_shorter_than_the_warm_up_ends_on_the_way_up() -> None:
     assert _run(WarmupCosine(0.0, 1.0, 0.5, warmup=10), 3) == [0.0, 0.1, 0.2]
 
