@@ -22,5 +22,5 @@ def test_unknown_names_and_options_list_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", [n for n, need in data.names().items() if "root=" in need])
 def test_local_data_asks_for_its_folder(name: str) -> None:
-    with pytest.raises(ValueError, match="pass root=, the folder that holds"):
+    with pytest.raises(ValueError, match=r"pass root= \(.* --data\), the folder that holds"):
         data.load(name)

@@ -72,8 +72,12 @@ def test_uniform_keeps_as_many_diagonals_as_a_single_layer(
 def test_alone_a_layer_gets_the_whole_budget(
     out_features: int, in_features: int, sparsity: float
 ) -> None:
-    (allotted,) = distribute("compute", [diagonal(out_features, in_features)], sparsity)
     exact = (1 - sparsity) * max(out_features, in_features)
+    if exact < 0.5:
+        with pytest.raises(ValueError, match="ask for at most"):
+            distribute("compute", [diagonal(out_features, in_features)], sparsity)
+        return
+    (allotted,) = distribute("compute", [diagonal(out_features, in_features)], sparsity)
     assert abs(allotted.kept - max(1, exact)) <= 0.5 + 1e-9
 
 

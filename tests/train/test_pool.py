@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_each_process_gets_one_thread_and_one_gpu(monkeypatch: pytest.MonkeyPatc
 
 def test_processes_execute_and_keep_the_log_of_a_failure(tmp_path: Path) -> None:
     place = Place(tmp_path, device="cpu")
-    good, bad = tiny(), tiny(method="nothing")
+    good, bad = tiny(), replace(tiny(), method="nothing")
     with pytest.raises(TrainError, match=r"1 of 2 runs failed:\n.*there is no method 'nothing'"):
         run_all([good, bad], place, workers=1)
     assert "Traceback" in (tmp_path / bad.name / "log.txt").read_text()
