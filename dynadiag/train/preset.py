@@ -157,9 +157,9 @@ def _gpt2() -> Preset:
     return Preset("gpt2_small", "wikitext103", recipe, {"vocabulary": 256})
 
 
-# Below the small ones: recipes of the paper (arXiv 2506.11449, appendix C), epochs as steps. It names
-# no batch for ViT-B, Mixer-S (1024 here) and GPT-2 (512 sequences here). Not done here are its
-# AutoAugment and CutMix.
+# Below the small ones: recipes of the paper (arXiv 2506.11449, appendix C), with epochs as steps.
+# It names no batch for ViT-B, Mixer-S (1024 here) and GPT-2 (512 sequences here). Not done here are
+# its AutoAugment and CutMix.
 _PRESETS = {
     "digits-mlp": _digits("mlp_digits", batch=64, cost=0.001),
     "digits-vit": _digits("vit_digits", batch=32, cost=0.01),
