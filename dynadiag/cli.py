@@ -33,8 +33,8 @@ EXTRAS = {
     "report": ("jinja2", "matplotlib", "pandas"),
     "train": ("safetensors", "scipy", "sklearn", "tqdm"),
 }
-# The mode of the accuracy suite that a run of these modes ends with.
-ACCURACY = {None: "quick", "quick": "quick"}
+# A bench run of this mode ends with the accuracy suite in the mode of the same name.
+QUICK = "quick"
 T = TypeVar("T")
 # Passed on to the suites as they are, when given.
 SUITE_OPTIONS = ("mode", "arms", "shapes", "device", "out", "resume", "seed")
@@ -128,14 +128,16 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _accuracy_of_bench(arguments: argparse.Namespace, folder: Path) -> int:
     """Train for a run of all cases of the quick mode; say so where something is missing."""
+    from dynadiag.bench.records import read_run
+
     chosen = (arguments.k, arguments.arms, arguments.shapes)
-    if arguments.no_accuracy or any(chosen) or arguments.mode not in ACCURACY:
+    if arguments.no_accuracy or any(chosen) or read_run(folder).header["mode"] != QUICK:
         return OK
     missing = _missing("train")
     if missing:
         print(f"no accuracy: {_remedy(missing, 'train')}", file=sys.stderr)
         return OK
-    return _trained(ACCURACY[arguments.mode], folder)
+    return _trained(QUICK, folder)
 
 
 def _accuracy(arguments: argparse.Namespace) -> int:
@@ -143,12 +145,12 @@ def _accuracy(arguments: argparse.Namespace) -> int:
     chosen = {name: getattr(arguments, name) for name in ("presets", "methods", "workers")}
     folder, part = arguments.resume, {name: chosen[name] for name in ("presets", "methods")}
     if folder is None:
-        mode = arguments.mode or ACCURACY[None]
+        mode = arguments.mode or QUICK
         folder = _explained(lambda: _suite("accuracy").start(mode, arguments.out, **part))
     try:
         code = _trained(arguments.mode, folder, **chosen)
     except KeyboardInterrupt:
-        words = (f"--{name} {value} " for name, value in chosen.items() if value)
+        words = (f"--{name} {shlex.quote(str(each))} " for name, each in chosen.items() if each)
         return _interrupted(folder, "accuracy", "".join(words))
     print(f"records: {folder}")
     if not arguments.no_report:
@@ -167,10 +169,11 @@ def _trained(mode: str | None, folder: Path, **chosen: Any) -> int:
 def _explained(work: Callable[[], T]) -> T:
     """Do some work of a suite; what is wrong with its input or its records is one line."""
     from dynadiag.bench.records import RecordError
+    from dynadiag.train.folder import TrainError
 
     try:
         return work()
-    except (RecordError, ValueError) as error:
+    except (RecordError, TrainError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import torch
 
 from dynadiag import cli
 from dynadiag.bench.records import RecordError
+from dynadiag.train.folder import RunFolder
+from suites.accuracy import command
+from suites.accuracy.grid import load
+from suites.accuracy.search import rates
 
 Bench = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -302,3 +307,22 @@ def test_accuracy_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_pa
     assert not list(tmp_path.iterdir())
     assert cli.main(["accuracy", "--resume", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_only_a_quick_bench_ends_with_trainings(tmp_path: Path) -> None:
+    folder = command.start("full", tmp_path)
+    words = argparse.Namespace(k=None, arms=None, shapes=None, no_accuracy=False)
+    assert cli._accuracy_of_bench(words, folder) == 0
+    assert not (folder / command.TRAINING).exists()
+
+
+def test_a_damaged_training_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = command.start("smoke", tmp_path)
+    grid = load("smoke")
+    (run, *_) = grid.finals("digits-mlp", rates(grid, "digits-mlp", {}))
+    result = RunFolder(folder / command.TRAINING, run).path / "result.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("{")
+    assert cli.main(["accuracy", "--methods", "dense", "--resume", str(folder)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert line.startswith("dynadiag: ")
