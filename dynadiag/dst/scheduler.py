@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any, Self, final
 
 import torch
@@ -54,7 +55,7 @@ class Scheduler:
             ValueError: total_steps is no number from 1 on, the model has no sparse layer or layers
                 of several methods, or the optimizer misses a parameter or has a Scheduler already.
         """
-        if not isinstance(total_steps, int) or total_steps < 1:
+        if not isinstance(total_steps, int | Integral) or total_steps < 1:
             raise ValueError(
                 f"total_steps is {total_steps!r}, but a training has a whole number of steps, at "
                 "least 1"
@@ -62,7 +63,7 @@ class Scheduler:
         layers = dynamic_layers(model)
         self._method = common_method(model, layers)
         check_optimizer(optimizer, model)
-        self.total_steps = total_steps
+        self.total_steps = int(total_steps)
         self.seed = seed
         self._model = model
         self._optimizer = optimizer

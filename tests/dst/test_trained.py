@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,12 @@ def test_dense_goes_through_the_same_calls() -> None:
     assert not any(map(torch.equal, before, model.parameters()))
     freeze_(model)
     assert all(isinstance(model.get_submodule(name), nn.Linear) for name in "024")
+
+
+def test_steps_counted_by_numpy_are_a_number() -> None:
+    model = make_model()
+    scheduler = Scheduler(model, make_optimizer(model), total_steps=np.int64(TOTAL))  # type: ignore[arg-type]
+    assert type(scheduler.state_dict()["total_steps"]) is int
 
 
 def test_layers_without_a_gradient_are_left_alone() -> None:
