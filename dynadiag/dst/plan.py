@@ -146,7 +146,7 @@ def plan(
         method: name of the training method; `dynadiag.methods()` lists them.
         distribution: `uniform`, the same sparsity everywhere, each layer rounded to its nearest
             unit; `erk`, wide layers sparser; or `compute`, weights in proportion to
-            multiplications. The last two meet the budget up to one unit.
+            multiplications. The last two meet the budget up to one unit, or keep one a layer.
         exclude: patterns of modules to leave dense: `head` names every module of that name and
             what it holds; `blocks.*.attn` works too.
         include: patterns of modules outside of which all stays dense; None for the whole model.
