@@ -136,6 +136,9 @@ def _train(train: argparse.ArgumentParser) -> None:
         "--sparsity", nargs="+", type=float, default=[0.9], metavar="S", help="default: 0.9"
     )
     train.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
+    train.add_argument(
+        "--fold", type=int, default=0, metavar="N", help="part of the data tested; digits have four"
+    )
     train.add_argument("--steps", type=int, help="optimizer steps")
     train.add_argument("--batch", type=int, help="examples a step")
     train.add_argument("--lr", type=float, help="learning rate after the warm-up")

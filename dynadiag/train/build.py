@@ -58,8 +58,10 @@ def build(run: Run, root: Path | None, device: torch.device) -> Parts:
     chosen = preset(run.preset)
     changes = dict(run.changes)
     # Text comes in windows that the model holds.
-    windows = {"context": changes["context"]} if "context" in changes else {}
-    dataset = data.load(chosen.data, root, **windows)
+    asked = {"context": changes["context"]} if "context" in changes else {}
+    if run.fold:
+        asked["fold"] = run.fold
+    dataset = data.load(chosen.data, root, **asked)
     torch.manual_seed(run.seed)
     model = models.create(chosen.model, **changes)
     made = None if run.method == "dense" else _convert(model, run, dataset)

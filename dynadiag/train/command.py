@@ -57,6 +57,7 @@ def runs_of(arguments: argparse.Namespace) -> Iterator[Run]:
             method,
             sparsity=sparsity,
             seed=seed,
+            fold=arguments.fold,
             distribution=arguments.distribution or "compute",
             exclude=None if arguments.exclude is None else tuple(arguments.exclude),
             options=settings(arguments.option),
@@ -93,6 +94,8 @@ def command_of(run: Run, place: Place) -> list[str]:
     words += [f"--sparsity={run.sparsity!r}", f"--seed={run.seed}", f"--out={place.root}"]
     if run.distribution:
         words.append(f"--distribution={run.distribution}")
+    if run.fold:
+        words.append(f"--fold={run.fold}")
     base = preset(run.preset)
     groups = {
         "recipe": _differences(vars(run.recipe), vars(base.recipe)),

@@ -26,6 +26,7 @@ class Run:
         method: name of the method; `dense` converts nothing.
         sparsity: the share of zeros asked for, over all converted layers.
         seed: of the first weights, the topology, the order of examples and dropout.
+        fold: which part of the data is tested, where a data set has several; else 0.
         distribution: how the weights kept are shared among the layers.
         exclude: patterns of the layers left dense.
         options: of the method, sorted by name.
@@ -38,6 +39,7 @@ class Run:
     method: str
     sparsity: float
     seed: int
+    fold: int = 0
     distribution: str
     exclude: tuple[str, ...]
     options: Options
@@ -83,6 +85,7 @@ def create(
     *,
     sparsity: float = 0.9,
     seed: int = 0,
+    fold: int = 0,
     distribution: str = "compute",
     exclude: tuple[str, ...] | None = None,
     options: Mapping[str, Option | Mapping[str, Option]] | None = None,
@@ -97,6 +100,7 @@ def create(
         method: name of the method; a `dense` run has no sparsity, distribution, options or trace.
         sparsity: the share of zeros asked for, over all converted layers.
         seed: of everything drawn at random.
+        fold: which part of the data is tested, where a data set has several.
         distribution: how the weights kept are shared among the layers.
         exclude: patterns of the layers left dense.
         options: of the method, as `Method.options()` writes them.
@@ -109,6 +113,8 @@ def create(
             unknown, or a value impossible.
     """
     base = preset(name)
+    if fold < 0:
+        raise ValueError(f"fold is {fold}, but must be a whole number, at least 0")
     known = [field.name for field in dataclasses.fields(Recipe)]
     for field in recipe:
         if field not in known:
@@ -124,6 +130,7 @@ def create(
         method=method,
         sparsity=sparsity if sparse else 0.0,
         seed=seed,
+        fold=fold,
         distribution=distribution if sparse else "",
         exclude=(base.exclude if exclude is None else exclude) if sparse else (),
         options=_frozen(options or {}) if sparse else _Pairs(),

@@ -96,10 +96,10 @@ class _Suite:
         tried = self._search(preset)
         found = rates(self._grid, preset, tried)
         runs = list(self._grid.finals(preset, found))
-        seeds = self._grid.seeds[preset]
-        for seed in range(seeds):
+        seeds = sorted({run.seed for run in runs})
+        for seed in seeds:
             batch = [run for run in runs if run.seed == seed]
-            self._execute(batch, f"{preset}: seed {seed + 1} of {seeds}")
+            self._execute(batch, f"{preset}: seed {seed + 1} of {len(seeds)}")
         for sparsity in self._grid.sparsities:
             self._write(preset, sparsity, runs, tried)
         self._keep_traces(runs)

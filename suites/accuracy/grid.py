@@ -69,6 +69,9 @@ class Grid:
         methods: to train by.
         sparsities: to train at; dense trains at none.
         seeds: trainings of every method and sparsity, by preset.
+        more: trainings instead, by preset, of the methods of `decided`.
+        decided: methods whose differences are small and asked for.
+        folds: parts of the data that seeds test in turn, by preset; else 1. A search tests none.
         search: None where known learning rates are taken.
         known: learning rates by preset and method; else the preset's own is taken.
         options: of methods whose defaults do not fit models as small as these.
@@ -80,6 +83,9 @@ class Grid:
     methods: tuple[str, ...]
     sparsities: tuple[float, ...]
     seeds: Mapping[str, int]
+    more: Mapping[str, int] = field(default_factory=dict)
+    decided: tuple[str, ...] = ()
+    folds: Mapping[str, int] = field(default_factory=dict)
     search: Search | None = None
     known: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -126,21 +132,27 @@ class Grid:
             preset: its name.
             rates: learning rate by method and sparsity.
         """
-        for seed in range(self.seeds[preset]):
-            for sparsity in self.sparsities:
-                for method in self.methods:
-                    if method != DENSE or sparsity == self.sparsities[0]:
-                        reached = 0.0 if method == DENSE else sparsity
-                        yield self.run(preset, method, reached, seed, rates[method, reached])
+        for seed in range(max(self._seeds(preset, method) for method in self.methods)):
+            for method in self.methods:
+                if seed < self._seeds(preset, method):
+                    for sparsity in self.at(method):
+                        yield self.run(preset, method, sparsity, seed, rates[method, sparsity])
+
+    def _seeds(self, preset: str, method: str) -> int:
+        known = self.more if method in self.decided else self.seeds
+        return known.get(preset, self.seeds[preset])
 
     def run(self, name: str, method: str, sparsity: float, seed: int, rate: float) -> Run:
         """Return one run of the grid."""
+        # A search stays in the fold whose training split it began with.
+        fold = seed % self.folds.get(name, 1) if seed < FIRST_SEARCH_SEED else 0
         watched = [each for each in self.traces if each.fits(name, method, sparsity, seed)]
         return create(
             name,
             method,
             sparsity=sparsity,
             seed=seed,
+            fold=fold,
             options=self.options.get(method),
             trace=watched[0].layer if watched else None,
             steps=self.steps[name],
@@ -172,6 +184,9 @@ def load(mode: str, file: Path = FILE) -> Grid:
         tuple(table["methods"]),
         tuple(table["sparsities"]),
         table["seeds"],
+        table.get("more", {}),
+        tuple(table.get("decided", ())),
+        text.get("folds", {}),
         search and Search(search["rates"], search["seeds"], search["again"]),
         text.get("rates", {}),
         text.get("options", {}),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -20,6 +21,31 @@ def test_splits_are_stratified_and_fixed() -> None:
         shares = y.bincount(minlength=digits.classes) / len(y)
         assert shares.min() > 0.09
         assert shares.max() < 0.11
+
+
+def images(split: data.Split) -> list[bytes]:
+    """The pixels of a split in order, 0 to 16 as they were before they were standardised."""
+    x, _ = split.take(torch.arange(len(split)))
+    pixels = (x - x.min()) * (16 / (x.max() - x.min()))
+    return [each.numpy().tobytes() for each in pixels.round().byte()]
+
+
+def test_folds_test_every_image_once_but_those_that_validate() -> None:
+    folds = [data.load("digits", fold=fold) for fold in range(4)]
+    tested = Counter(image for fold in folds for image in images(fold.test))
+    kept = Counter(images(folds[0].train)) + Counter(images(folds[0].test))
+    assert tested == kept
+    assert Counter(images(data.load("digits").test)) == Counter(images(folds[0].test))
+    for fold in folds:
+        assert images(fold.validation) == images(folds[0].validation)
+        assert Counter(images(fold.train)) + Counter(images(fold.test)) == kept
+        assert 350 < len(fold.test) < 370
+
+
+@pytest.mark.parametrize("fold", [-1, 4, 1.5])
+def test_a_fold_there_is_not(fold: float) -> None:
+    with pytest.raises(ValueError, match=f"fold is {fold}, but digits have the folds 0 to 3"):
+        data.load("digits", fold=fold)
 
 
 def test_images_are_standardised_by_the_training_split() -> None:

@@ -16,7 +16,7 @@ def test_unknown_names_and_options_list_the_known_ones() -> None:
         data.load("digit")
     with pytest.raises(ValueError, match="'stdlib-text' has no option 'size'; it has context"):
         data.load("stdlib-text", size=3)
-    with pytest.raises(ValueError, match="'digits' has no option 'context'; it has none"):
+    with pytest.raises(ValueError, match="'digits' has no option 'context'; it has fold"):
         data.load("digits", context=3)
 
 

@@ -60,6 +60,7 @@ def test_values_are_what_they_look_like() -> None:
         create("vit-b16-imagenet"),
         create("digits-mlp", options={"temperature": SCHEDULE}),
         create("digits-vit", exclude=("head", "blocks.0")),
+        create("digits-mixer", fold=2),
     ],
 )
 def test_printed_command_is_the_run(run: Run, tmp_path: Path) -> None:

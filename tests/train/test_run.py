@@ -26,6 +26,7 @@ def test_every_setting_counts_in_the_name() -> None:
         create("digits-mlp", changes={"hidden": 128}),
         create("digits-mlp", exclude=()),
         create("digits-mlp", trace="layers.0"),
+        create("digits-mlp", fold=1),
     ]
     assert len({run.name for run in runs}) == len(runs)
 

@@ -60,6 +60,23 @@ def test_the_reported_runs_have_every_seed_once() -> None:
     assert sum(run.method == "dense" for run in runs) == 2
 
 
+def test_what_is_to_be_decided_gets_more_seeds() -> None:
+    grid = replace(GRID, more={"digits-mlp": 5}, decided=("rigl", "static"))
+    runs = list(grid.finals("digits-mlp", rates(grid)))
+    seeds: dict[str, set[int]] = {run.method: set() for run in runs}
+    for run in runs:
+        seeds[run.method].add(run.seed)
+    assert seeds == {"dense": {0, 1}, "rigl": set(range(5)), "static": set(range(5))}
+
+
+def test_seeds_take_turns_at_the_folds_and_the_search_at_none() -> None:
+    grid = replace(GRID, seeds={"digits-mlp": 5}, folds={"digits-mlp": 2}, search=SEARCH)
+    runs = list(grid.finals("digits-mlp", rates(grid)))
+    assert {(run.seed, run.fold) for run in runs} == {(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)}
+    assert {run.fold for run in grid.searches("digits-mlp")} == {0}
+    assert {run.fold for run in GRID.finals("digits-mlp", rates(GRID))} == {0}
+
+
 def test_a_trace_is_kept_of_the_first_seed_at_its_sparsity() -> None:
     grid = load("quick")
     runs = list(grid.finals("digits-mlp", rates(grid)))
