@@ -96,10 +96,11 @@ class _Suite:
         tried = self._search(preset)
         found = rates(self._grid, preset, tried)
         runs = list(self._grid.finals(preset, found))
-        seeds = sorted({run.seed for run in runs})
-        for seed in seeds:
-            batch = [run for run in runs if run.seed == seed]
-            self._execute(batch, f"{preset}: seed {seed + 1} of {len(seeds)}")
+        turn = self._grid.folds.get(preset, 1)
+        turns = sorted({run.seed // turn for run in runs})
+        for number in turns:
+            batch = [run for run in runs if run.seed // turn == number]
+            self._execute(batch, f"{preset}: round {number + 1} of {len(turns)}")
         for sparsity in self._grid.sparsities:
             self._write(preset, sparsity, runs, tried)
         self._keep_traces(runs)
