@@ -150,13 +150,25 @@ def _proportional(shares: Sequence[float], layers: Sequence[Sizes], budget: floa
 
 
 def _rounded(wanted: Sequence[float], layers: Sequence[Sizes], budget: float) -> list[int]:
-    """Whole units by the largest remainder: a layer is rounded up if that nears the budget."""
+    """Whole units by the largest remainder, a layer rounded up if that nears the budget.
+
+    Units that fit into what is left then, as small ones do beside large ones, are handed out too.
+    """
     exact = [weights / each.step for weights, each in zip(wanted, layers, strict=True)]
     kept = [max(1, int(units)) for units in exact]
     left = budget - sum(units * each.step for units, each in zip(kept, layers, strict=True))
-    for index in sorted(range(len(kept)), key=lambda i: kept[i] - exact[i]):
+
+    def missing(index: int) -> float:
+        return exact[index] - kept[index]
+
+    def fits(index: int) -> bool:
         step = layers[index].step
-        if kept[index] < layers[index].units and left > step / 2:
-            kept[index] += 1
-            left -= step
+        # Weights are whole: half of one is what 1 - sparsity may have been rounded by.
+        needed = step / 2 if missing(index) > 0 else step - 0.5
+        return left > needed and kept[index] < layers[index].units
+
+    while fitting := list(filter(fits, range(len(layers)))):
+        index = max(fitting, key=missing)
+        kept[index] += 1
+        left -= layers[index].step
     return kept
