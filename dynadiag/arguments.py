@@ -63,7 +63,7 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 
 def _accuracy(accuracy: argparse.ArgumentParser) -> None:
     accuracy.add_argument(
-        "--mode", help="quick, full or smoke (default: that of the run, or quick)"
+        "--mode", help="quick, full, long or smoke (default: that of the run, or quick)"
     )
     accuracy.add_argument("--presets", default="", metavar="NAME,...", help="only these tasks")
     accuracy.add_argument("--methods", default="", metavar="NAME,...", help="only these methods")

@@ -16,7 +16,7 @@ def rates(grid: Grid) -> dict[tuple[str, float], float]:
     return {(method, at): 1e-3 for method in grid.methods for at in grid.at(method)}
 
 
-@pytest.mark.parametrize("mode", ["full", "quick", "smoke"])
+@pytest.mark.parametrize("mode", ["full", "long", "quick", "smoke"])
 def test_every_mode_can_be_read(mode: str) -> None:
     grid = load(mode)
     assert set(grid.seeds) == set(grid.steps)
@@ -92,7 +92,7 @@ def test_a_part_of_a_grid() -> None:
 
 
 def test_unknown_names(tmp_path: Path) -> None:
-    with pytest.raises(GridError, match="unknown mode 'fast'; known: full, quick, smoke"):
+    with pytest.raises(GridError, match="unknown mode 'fast'; known: full, long, quick, smoke"):
         load("fast")
     broken = tmp_path / "accuracy.toml"
     broken.write_text(FILE.read_text(encoding="utf-8").replace('"srigl"', '"sriggle"'))
