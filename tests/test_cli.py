@@ -303,7 +303,7 @@ def test_module_runs_as_a_program() -> None:
 
 def test_accuracy_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["accuracy", "--mode", "fast", "--out", str(tmp_path)]) == 2
-    assert "unknown mode 'fast'; known: full, quick, smoke" in capsys.readouterr().err
+    assert "unknown mode 'fast'; known: full, long, quick, smoke" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     assert cli.main(["accuracy", "--resume", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
