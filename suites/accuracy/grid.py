@@ -71,7 +71,7 @@ class Grid:
         seeds: trainings of every method and sparsity, by preset.
         more: trainings instead, by preset, of the methods of `decided`.
         decided: methods whose differences are small and asked for.
-        folds: parts of the data that seeds test in turn, by preset; else 1. A search tests none.
+        folds: parts of the data that seeds test in turn, by preset; else 1. A search has the first.
         search: None where known learning rates are taken.
         known: learning rates by preset and method; else the preset's own is taken.
         options: of methods whose defaults do not fit models as small as these.
