@@ -172,7 +172,8 @@ def load(mode: str, file: Path = FILE) -> Grid:
     if mode not in modes:
         raise GridError(f"unknown mode {mode!r}; known: {', '.join(modes)}")
     table = modes[mode]
-    unknown = sorted(set(table["methods"]) - {DENSE, *methods()})
+    named = {*table["methods"], *table.get("decided", ())}
+    unknown = sorted(named - {DENSE, *methods()})
     if unknown:
         raise GridError(f"unknown method {unknown[0]!r}; known: {', '.join(methods())}")
     for name in table["steps"]:

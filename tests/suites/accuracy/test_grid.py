@@ -98,3 +98,7 @@ def test_unknown_names(tmp_path: Path) -> None:
     broken.write_text(FILE.read_text(encoding="utf-8").replace('"srigl"', '"sriggle"'))
     with pytest.raises(GridError, match=r"unknown method 'sriggle'; known: .*srigl"):
         load("full", broken)
+    text = FILE.read_text(encoding="utf-8")
+    broken.write_text(text.replace('decided = ["', 'decided = ["seat", "'))
+    with pytest.raises(GridError, match="unknown method 'seat'"):
+        load("full", broken)
